@@ -1,0 +1,14 @@
+"""The hot loops and nothing else.
+
+::
+
+    jit.py      the only @njit and @cuda.jit decorators of the package
+    threads.py  how many threads; run_ranges, which runs every kernel; the BLAS limiter
+
+    <family>/
+        reference.py   the definition, in plain NumPy, as short as the formula
+        cpu.py | _cpu.pyx   Numba, or Cython where the work is BLAS-shaped; fills what it is handed
+        __init__.py    what the systems call: allocates, cuts the work, picks the implementation
+
+Nothing here imports the rest of fastvis, validates, or draws random numbers.
+"""

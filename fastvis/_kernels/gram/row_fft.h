@@ -1,0 +1,183 @@
+/* Real Fourier transforms of many neighboring columns at once, for one REAL type.
+
+   Included once with REAL = float and once with REAL = double; FN(name) is the name for the type.
+   The first axis is transformed; every number is a vector over LANES columns, so that a butterfly
+   is a handful of vector instructions on data in the L1 cache, and what stands before and after
+   (packing, the nonlinearity) costs no pass through memory of its own. Two real columns a, b
+   travel as one complex z = a + i b. Stockham order: no bit reversal, two buffers in turn.
+*/
+
+#if defined(__GNUC__) || defined(__clang__)
+#define LANES ((Py_ssize_t)(64 / sizeof(REAL)))
+typedef REAL FN(vec) __attribute__((vector_size(64)));
+#else
+#define LANES 1
+typedef REAL FN(vec);
+#endif
+#define VEC FN(vec)
+
+/* One radix-4 pass over 4 m s points from (xr, xi) to (yr, yi); w: cosines, then sines. */
+static CLONES void FN(pass_4)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
+                              const VEC *restrict xr, const VEC *restrict xi,
+                              VEC *restrict yr, VEC *restrict yi)
+{
+    const REAL *wr = w, *wi = w + length;
+    for (Py_ssize_t p = 0; p < m; p++) {
+        const Py_ssize_t k = p * s;
+        const REAL r1 = wr[k], i1 = wi[k], r2 = wr[2 * k], i2 = wi[2 * k], r3 = wr[3 * k],
+                   i3 = wi[3 * k];
+        for (Py_ssize_t q = 0; q < s; q++) {
+            const Py_ssize_t a = q + k, b = a + s * m, c = b + s * m, d = c + s * m;
+            const Py_ssize_t o = q + 4 * k;
+            const VEC sr = xr[a] + xr[c], si = xi[a] + xi[c], tr = xr[a] - xr[c], ti = xi[a] - xi[c];
+            const VEC ur = xr[b] + xr[d], ui = xi[b] + xi[d];
+            const VEC vr = xi[b] - xi[d], vi = xr[d] - xr[b]; /* -i (b - d) */
+            yr[o] = sr + ur;
+            yi[o] = si + ui;
+            VEC er = tr + vr, ei = ti + vi;
+            yr[o + s] = er * r1 - ei * i1;
+            yi[o + s] = er * i1 + ei * r1;
+            er = sr - ur, ei = si - ui;
+            yr[o + 2 * s] = er * r2 - ei * i2;
+            yi[o + 2 * s] = er * i2 + ei * r2;
+            er = tr - vr, ei = ti - vi;
+            yr[o + 3 * s] = er * r3 - ei * i3;
+            yi[o + 3 * s] = er * i3 + ei * r3;
+        }
+    }
+}
+
+/* One pass of any radix r, as a sum: y_i = sum_l x_l w^((l m + p) i s); u: room for 2 r numbers. */
+static CLONES void FN(pass_any)(Py_ssize_t r, Py_ssize_t m, Py_ssize_t s, Py_ssize_t length,
+                                const REAL *w, REAL *u, const VEC *restrict xr,
+                                const VEC *restrict xi, VEC *restrict yr, VEC *restrict yi)
+{
+    for (Py_ssize_t p = 0; p < m; p++) {
+        for (Py_ssize_t i = 0; i < r; i++) {
+            for (Py_ssize_t l = 0; l < r; l++) {
+                const Py_ssize_t k = ((l * m + p) * i * s) % length;
+                u[2 * l] = w[k];
+                u[2 * l + 1] = w[length + k];
+            }
+            for (Py_ssize_t q = 0; q < s; q++) {
+                const Py_ssize_t a = q + s * p, o = q + r * s * p + i * s;
+                VEC er = xr[a] * u[0] - xi[a] * u[1], ei = xr[a] * u[1] + xi[a] * u[0];
+                for (Py_ssize_t l = 1; l < r; l++) {
+                    const VEC br = xr[a + l * s * m], bi = xi[a + l * s * m];
+                    er += br * u[2 * l] - bi * u[2 * l + 1];
+                    ei += br * u[2 * l + 1] + bi * u[2 * l];
+                }
+                yr[o] = er;
+                yi[o] = ei;
+            }
+        }
+    }
+}
+
+/* Transform (re, im) of 2 x length vectors each, from their first halves; returns 0 or 1, the half
+   in which the result stands. */
+static int FN(fft)(Py_ssize_t length, const long long *radices, Py_ssize_t n_radices, const REAL *w,
+                   REAL *u, VEC *re, VEC *im)
+{
+    Py_ssize_t s = 1, n = length;
+    int side = 0;
+    for (Py_ssize_t i = 0; i < n_radices; i++) {
+        const Py_ssize_t r = (Py_ssize_t)radices[i], m = n / r;
+        VEC *xr = re + side * length, *xi = im + side * length;
+        VEC *yr = re + (1 - side) * length, *yi = im + (1 - side) * length;
+        if (r == 4)
+            FN(pass_4)(m, s, length, w, xr, xi, yr, yi);
+        else
+            FN(pass_any)(r, m, s, length, w, u, xr, xi, yr, yi);
+        n = m, s *= r, side = 1 - side;
+    }
+    return side;
+}
+
+static inline REAL FN(activate)(REAL x, int nonlinearity)
+{
+    if (nonlinearity == 1)
+        return x > 0 ? x : 0;
+    if (nonlinearity == 2)
+        return 1 / (1 + (REAL)exp(-(double)x));
+    return x;
+}
+
+/* F (width, n_columns) = phi(inverse transform, unnormalized, of y), block b of 2 LANES columns;
+   y (length / 2 + 1, n_columns) complex; work: room for 4 length vectors, aligned. */
+static CLONES void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t width,
+                                     Py_ssize_t n_columns, const long long *radices,
+                                     Py_ssize_t n_radices, const REAL *w, REAL *u, VEC *work,
+                                     int nonlinearity, const REAL *y, REAL *F)
+{
+    const Py_ssize_t c = 2 * LANES * b;
+    const Py_ssize_t n = n_columns - c < 2 * LANES ? n_columns - c : 2 * LANES;
+    /* the inverse transform is the forward one with real and imaginary parts exchanged */
+    VEC *im = work, *re = work + 2 * length;
+    for (Py_ssize_t k = 0; k <= length / 2; k++) {
+        const Py_ssize_t mirror = (length - k) % length;
+        const int hermitian = k == mirror;
+        REAL z[4 * LANES] = {0};
+        memcpy(z, y + 2 * (k * n_columns + c), 2 * n * sizeof(REAL));
+        REAL *kr = (REAL *)(re + k), *ki = (REAL *)(im + k);
+        REAL *mr = (REAL *)(re + mirror), *mi = (REAL *)(im + mirror);
+        for (Py_ssize_t j = 0; j < LANES; j++) {
+            const REAL ar = z[2 * j], br = z[2 * (LANES + j)];
+            const REAL ai = hermitian ? 0 : z[2 * j + 1], bi = hermitian ? 0 : z[2 * (LANES + j) + 1];
+            mr[j] = ar + bi, mi[j] = br - ai;
+            kr[j] = ar - bi, ki[j] = br + ai;
+        }
+    }
+    const int side = FN(fft)(length, radices, n_radices, w, u, work, work + 2 * length);
+    re += side * length, im += side * length;
+    for (Py_ssize_t x = 0; x < width; x++) {
+        REAL out[2 * LANES];
+        const REAL *a = (const REAL *)(re + x), *d = (const REAL *)(im + x);
+        if (nonlinearity == 1) {
+            for (Py_ssize_t j = 0; j < LANES; j++)
+                out[j] = a[j] > 0 ? a[j] : 0, out[LANES + j] = d[j] > 0 ? d[j] : 0;
+        } else {
+            for (Py_ssize_t j = 0; j < LANES; j++)
+                out[j] = FN(activate)(a[j], nonlinearity),
+                out[LANES + j] = FN(activate)(d[j], nonlinearity);
+        }
+        memcpy(F + x * n_columns + c, out, n * sizeof(REAL));
+    }
+}
+
+/* y = transform of F, continued by zeros to its length; everything as in inverse_block. */
+static CLONES void FN(forward_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t width,
+                                     Py_ssize_t n_columns, const long long *radices,
+                                     Py_ssize_t n_radices, const REAL *w, REAL *u, VEC *work,
+                                     const REAL *F, REAL *y)
+{
+    const Py_ssize_t c = 2 * LANES * b;
+    const Py_ssize_t n = n_columns - c < 2 * LANES ? n_columns - c : 2 * LANES;
+    VEC *re = work, *im = work + 2 * length;
+    for (Py_ssize_t x = 0; x < width; x++) {
+        REAL in[2 * LANES] = {0};
+        memcpy(in, F + x * n_columns + c, n * sizeof(REAL));
+        memcpy(re + x, in, sizeof(VEC));
+        memcpy(im + x, in + LANES, sizeof(VEC));
+    }
+    memset(re + width, 0, (length - width) * sizeof(VEC));
+    memset(im + width, 0, (length - width) * sizeof(VEC));
+    const int side = FN(fft)(length, radices, n_radices, w, u, re, im);
+    re += side * length, im += side * length;
+    for (Py_ssize_t k = 0; k <= length / 2; k++) {
+        const Py_ssize_t mirror = (length - k) % length;
+        const REAL *zr = (const REAL *)(re + k), *zi = (const REAL *)(im + k);
+        const REAL *mr = (const REAL *)(re + mirror), *mi = (const REAL *)(im + mirror);
+        REAL out[4 * LANES];
+        for (Py_ssize_t j = 0; j < LANES; j++) {
+            out[2 * j] = (REAL)0.5 * (zr[j] + mr[j]);
+            out[2 * j + 1] = (REAL)0.5 * (zi[j] - mi[j]);
+            out[2 * (LANES + j)] = (REAL)0.5 * (zi[j] + mi[j]);
+            out[2 * (LANES + j) + 1] = (REAL)0.5 * (mr[j] - zr[j]);
+        }
+        memcpy(y + 2 * (k * n_columns + c), out, 2 * n * sizeof(REAL));
+    }
+}
+
+#undef VEC
+#undef LANES
