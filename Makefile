@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 TORCH := torch==2.13.0
-BUILD := pyproject.toml setup.py $(shell find fastvis -name '*.pyx' -o -name '*.pxd')
+BUILD := pyproject.toml setup.py $(shell find fastvis -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -32,7 +32,8 @@ lint: $(BIN)/ruff ## check the style
 	$(BIN)/ruff check
 
 clean: ## remove what was built; .venv keeps its packages
-	rm -rf build dist fastvis.egg-info demo docs/_build docs/gallery docs/generated .asv
+	rm -rf build dist fastvis.egg-info demo .asv
+	rm -rf docs/_build docs/gallery docs/generated docs/sg_execution_times.rst
 	rm -rf .pytest_cache .ruff_cache .hypothesis $(VENV)/.installed-*
 	find fastvis \( -name '*.so' -o -name '*.c' \) -delete
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

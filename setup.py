@@ -59,7 +59,13 @@ class BuildKernels(build_ext):
 def kernels():
     """One extension for each fastvis/_kernels/**/_*.pyx."""
     for path in sorted(Path("fastvis", "_kernels").glob("**/_*.pyx")):
-        yield Extension(".".join(path.with_suffix("").parts), [path.as_posix()])
+        folder = path.parent  # a kernel may include a C header that lies beside it
+        yield Extension(
+            name=".".join(path.with_suffix("").parts),
+            sources=[path.as_posix()],
+            include_dirs=[folder.as_posix()],
+            depends=[header.as_posix() for header in sorted(folder.glob("*.h"))],
+        )
 
 
 setup(ext_modules=list(kernels()), cmdclass={"build_ext": BuildKernels})

@@ -19,6 +19,7 @@ html_show_sourcelink = False
 
 autodoc_typehints = "none"  # the docstrings say shapes, which annotations cannot
 numpydoc_show_class_members = False
+autodoc_default_options = {"members": True}
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

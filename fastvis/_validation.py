@@ -38,7 +38,8 @@ def check_array(array, name, *, ndim=None, axes="", finite=True, remedy=""):
     try:
         array = np.asarray(array)
     except (ValueError, TypeError) as error:
-        raise TypeError(f"{name} must be an array of numbers; got {type(array).__name__}.") from error
+        got = type(array).__name__
+        raise TypeError(f"{name} must be an array of numbers; got {got}.") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be an array of real numbers; got dtype {array.dtype}.")
     if ndim is not None and array.ndim not in np.atleast_1d(ndim):

@@ -12,7 +12,7 @@ import numba
 
 
 def njit(function):
-    """Compile a serial kernel over a range ``[start, stop)``; releases the GIL; cached if possible."""
+    """Compile a serial kernel over a range [start, stop); it releases the GIL, and is cached."""
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # "cannot cache function": read-only install without a home directory

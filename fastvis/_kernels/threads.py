@@ -82,7 +82,7 @@ def _cpu_count():
 
 
 def thread_count():
-    """Threads that a kernel may use: what the CPUs, the cgroup, OMP_NUM_THREADS and the caller allow.
+    """Threads for a kernel: what CPUs, cgroup, OMP_NUM_THREADS and the caller allow.
 
     The caller's limit is the one that `threadpoolctl.threadpool_limits` sets for BLAS.
     """

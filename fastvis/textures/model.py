@@ -8,8 +8,8 @@ from .._validation import check_array, check_choice, check_image
 IMAGENET_MEAN = np.array([123.0, 117.0, 104.0]) / 255
 """Mean red, green and blue of ImageNet in [0, 1], which the paper subtracts from every image."""
 
-SIGMOID_GAIN = 255.0
-"""Filter responses are multiplied by this before the sigmoid: the paper's pixels are 0 to 255."""
+SIGMOID_GAIN = 20.0
+"""Filter responses are multiplied by this before the sigmoid: to a standard deviation near 1."""
 
 
 class GramModel:
@@ -24,8 +24,9 @@ class GramModel:
     bank : FilterBank
         N filters of any sizes; its channel count is the images'.
     nonlinearity : {"relu", "sigmoid", "linear"}
-        The sigmoid acts on responses to pixels in [0, 255], as in the paper (it is not invariant
-        to their scale; with "relu" and "linear" the loss is).
+        The sigmoid acts on `SIGMOID_GAIN` times the filter responses. With "relu" and "linear"
+        the loss does not depend on their scale; with "sigmoid" it does, and the paper does not
+        say what it was.
     padding : {"zero", "periodic", "reflect"}
         As `numpy.pad` "constant", "wrap" and "reflect". Periodic images can be tiled.
     mean : array_like, (C,), optional
@@ -133,14 +134,16 @@ class GramModel:
         Returns
         -------
         loss : float
-        grad : ndarray, of the image's shape (H, W, C) and dtype
+        grad : ndarray, of the image's shape and dtype
         """
+        shape = np.shape(image)
         image = self._center(image)
         plan = self._plan_for(image, self.padding)
-        return plan.loss_and_grad(image, self._check_target(target, image))
+        loss, grad = plan.loss_and_grad(image, self._check_target(target, image))
+        return loss, grad.reshape(shape)
 
     def gram_vjp(self, image, d_gram):
-        """Gradient by the image of ``sum(d_gram * gram(image))``, of the image's shape and dtype."""
+        """Gradient by the image of ``sum(d_gram * gram(image))``, as an array like the image."""
         image = self._center(image)
         d_gram = self._check_square(d_gram, "d_gram").astype(image.dtype, copy=False)
         return self._plan_for(image, self.padding).gram_vjp(image, d_gram)

@@ -1,0 +1,94 @@
+"""The command ``fastvis``."""
+
+import argparse
+import sys
+
+import numpy as np
+
+from . import __version__
+
+
+def main(arguments=None):
+    """Run the command; returns its exit status: 0, or 2 for a bad argument or file."""
+    parser = argparse.ArgumentParser(prog="fastvis", description="Computational vision science.")
+    parser.add_argument("--version", action="version", version=f"fastvis {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_texture(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"fastvis: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fastvis: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _add_texture(commands):
+    parser = commands.add_parser(
+        "texture",
+        help="grow a new texture from a photograph",
+        description="Grow a new texture with the statistics of a photograph.",
+    )
+    parser.add_argument("photo", help="image file")
+    parser.add_argument("-o", "--output", required=True, help="image file to write")
+    parser.add_argument(
+        "--size", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="of the new texture"
+    )
+    parser.add_argument(
+        "--reference-size", type=int, default=256, metavar="N",
+        help="the photograph's center is reduced to N x N at most (default 256)",
+    )  # fmt: skip
+    parser.add_argument("--maps", type=int, default=32, help="filters of each of 8 sizes (32)")
+    parser.add_argument("--iterations", type=int, default=500, help="at most (default 500)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same file (0)")
+    parser.add_argument("--tile", action="store_true", help="make edges that meet")
+    parser.set_defaults(run=_texture)
+
+
+def _texture(options):
+    from ._images import check_writable, load_image, save_image
+    from ._random import check_rng
+    from ._validation import check_int, check_size
+    from .textures import FilterBank, GramModel, synthesize
+
+    check_writable(options.output)
+    size = None if options.size is None else check_size(options.size, "--size")
+    check_int(options.iterations, "--iterations", minimum=1)
+    check_int(options.maps, "--maps", minimum=1)
+    n = check_int(options.reference_size, "--reference-size", minimum=16)
+    rng = check_rng(options.seed)
+    reference = _reduce(load_image(options.photo), n)
+
+    model = GramModel(
+        FilterBank.random(n_maps=options.maps, rng=rng),
+        padding="periodic" if options.tile else "zero",
+        mean=reference.mean(axis=(0, 1)),
+    )
+    result = synthesize(
+        reference, model, size=size, max_iter=options.iterations, rng=rng, progress=True
+    )
+    save_image(options.output, result.image)
+    print(f"{options.output}: {result}")
+
+
+def _reduce(image, n):
+    """The center square, reduced to n x n if it is larger."""
+    from PIL import Image
+
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    image = image[top : top + side, left : left + side]
+    if side <= n:
+        return image
+    channels = [
+        Image.fromarray(channel).resize((n, n), Image.Resampling.LANCZOS, reducing_gap=3)
+        for channel in image.transpose(2, 0, 1)
+    ]
+    return np.clip(np.stack(channels, axis=-1), 0, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

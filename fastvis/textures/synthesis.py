@@ -1,0 +1,295 @@
+"""New samples of a texture, by matching the Gram matrix of a reference image."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.ndimage
+
+from .._random import check_rng
+from .._validation import check_float, check_image, check_int, check_size
+from .bank import FilterBank
+from .metrics import diversity
+from .model import GramModel
+from .optimize import minimize_pixels
+
+
+@dataclass(frozen=True, repr=False)
+class SynthesisSamples:
+    """Several samples of one texture.
+
+    Attributes
+    ----------
+    results : tuple of SynthesisResult
+    diversity : float
+        How much the samples differ, whatever the shift between them: see `metrics.diversity`.
+    """
+
+    results: tuple
+    diversity: float
+
+    @property
+    def images(self):
+        """The images as a list."""
+        return [result.image for result in self.results]
+
+    def __len__(self):
+        return len(self.results)
+
+    def __iter__(self):
+        return iter(self.results)
+
+    def __repr__(self):
+        losses = ", ".join(f"{result.loss:.3g}" for result in self.results)
+        return f"SynthesisSamples(losses=[{losses}], diversity={self.diversity:.3g})"
+
+
+def synthesize(
+    reference,
+    model=None,
+    *,
+    size=None,
+    init=None,
+    max_iter=2000,
+    bounds=(0.0, 1.0),
+    tol=0.0,
+    target_loss=0.0,
+    coarse_levels=0,
+    n_samples=None,
+    rng=None,
+    progress=False,
+    callback=None,
+):
+    """Grow a new texture with the statistics of a reference image.
+
+    Minimizes the relative error of the Gram matrix (5) over the pixels with L-BFGS-B, in a box.
+
+    Parameters
+    ----------
+    reference : array_like, (H, W, C) or (H, W); or torch.Tensor, (C, H, W) or (1, C, H, W)
+        Values within ``bounds``; uint8 is divided by 255. float64 images are synthesized in
+        float64, all others in float32. A CUDA tensor runs on its GPU.
+    model : GramModel or VGGLoss, optional
+        The statistics. By default 8 x 128 random filters of 3 to 55 px with zero padding, the
+        reference's channel means subtracted. With ``padding="periodic"`` the result can be tiled.
+    size : int or (height, width), optional
+        Of the result; that of ``init`` or of the reference by default. May be larger.
+    init : array_like, optional
+        Where to start; uniform noise within ``bounds`` by default.
+    max_iter : int
+        Iterations (not evaluations) at most.
+    bounds : (float, float)
+        The range of the pixels.
+    tol : float
+        Stop as converged when an iteration lowers the loss by less than this fraction. 0: never.
+    target_loss : float
+        Stop when the loss is at most this.
+    coarse_levels : int
+        How many times the reference is halved first: each level is synthesized for at most
+        ``max_iter // 4`` iterations and enlarged to be the start of the next. Reaches a loss in
+        less time than noise as a start does, and captures larger structure. Not with ``init``.
+    n_samples : int, optional
+        Return this many samples, from independent noise, with a measure of their diversity.
+    rng : None, int or numpy.random.Generator
+        Draws the filters of the default model, then the noise. The same seed gives the same
+        bytes, for any number of threads, with a `GramModel`.
+    progress : bool
+        Show a bar.
+    callback : callable, optional
+        ``callback(iteration, loss, image)`` after each iteration; a true value ends the run.
+
+    Returns
+    -------
+    SynthesisResult, or SynthesisSamples if ``n_samples`` is given
+        Images of the reference's kind and number of dimensions.
+
+    Raises
+    ------
+    ValueError
+        Values outside the bounds, NaN, wrong channels, a size below 2, an ``init`` of another
+        size, a constant reference (its Gram matrix may be zero).
+    TypeError
+        Arguments of the wrong kind.
+
+    Notes
+    -----
+    Ctrl-C ends the run with the best image so far. While it runs, BLAS has one thread in the whole
+    process; the kernels run their own.
+
+    References
+    ----------
+    Ustyuzhaninov et al., ICLR 2017, section 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastvis.textures import FilterBank, GramModel, synthesize
+    >>> reference = np.random.default_rng(0).random((16, 16, 3))
+    >>> model = GramModel(FilterBank.random(sizes=(3, 5), n_maps=8, rng=0))
+    >>> result = synthesize(reference, model, max_iter=50, rng=1)
+    >>> result.image.shape, result.stopped_by
+    ((16, 16, 3), 'max_iter')
+    >>> bool(result.loss < 0.01 * result.losses[0])
+    True
+    """
+    like = OutputLike(reference)
+    reference, init = as_image(reference), as_image(init)
+    bounds = check_bounds(bounds)
+    channels = None if model is None else model.channels
+    reference = check_image(reference, "reference", channels=channels, bounds=bounds)
+    if init is not None:
+        init = check_image(init, "init", channels=reference.shape[2], bounds=bounds)
+        init = init.astype(reference.dtype, copy=False)
+    if size is None:
+        size = (reference if init is None else init).shape[:2]
+    size = check_size(size)
+    check_extent(reference.shape, "reference")
+    check_extent(size, "size")
+    if init is not None and init.shape[:2] != size:
+        raise ValueError(f"init must have the size {size}; got shape {init.shape}.")
+    levels = _pyramid(reference, check_int(coarse_levels, "coarse_levels", minimum=0))
+    if len(levels) > 1 and init is not None:
+        raise ValueError("coarse_levels must be 0 with an init; got both. Pass one of them.")
+    options = check_options(max_iter, tol, target_loss, progress, callback)
+    n = 1 if n_samples is None else check_int(n_samples, "n_samples", minimum=2)
+    rng = check_rng(rng)
+
+    model = default_model(reference, rng) if model is None else model
+    model = like.model(model)
+    targets = [model.target(level) for level in levels]
+    results = []
+    for _ in range(n):
+        results.append(_descend(model, targets, size, init, bounds, options, rng, reference.dtype))
+        if results[-1].stopped_by == "interrupted":
+            break
+    if n_samples is None:
+        return like.result(results[0])
+    variety = diversity([result.image for result in results]) if len(results) > 1 else np.nan
+    return SynthesisSamples(tuple(like.result(result) for result in results), variety)
+
+
+def default_model(reference, rng):
+    """The paper's Random-Multiscale bank for an image, whose channel means are subtracted."""
+    bank = FilterBank.random(channels=reference.shape[2], rng=rng)
+    return GramModel(bank, mean=reference.mean(axis=(0, 1)))
+
+
+def _descend(model, targets, size, init, bounds, options, rng, dtype):
+    """From noise at the coarsest level to the finest level's result."""
+    for level in reversed(range(len(targets))):
+        level_size = tuple(max(2, -(-n // 2**level)) for n in size)
+        if init is None:
+            init = rng.uniform(*bounds, (*level_size, model.channels)).astype(dtype)
+        elif init.shape[:2] != level_size:
+            init = _enlarge(init, level_size, bounds)
+        coarse = {"max_iter": options["max_iter"] // 4, "callback": None} if level else {}
+        target = targets[level]
+        result = minimize_pixels(
+            lambda image, target=target: model.loss_and_grad(image, target),
+            init,
+            bounds=bounds,
+            **{**options, **coarse},
+        )
+        init = result.image
+        if level and result.stopped_by == "interrupted":
+            loss, _ = model.loss_and_grad(_enlarge(init, size, bounds), targets[0])
+            return replace(result, image=_enlarge(init, size, bounds), loss=loss)
+    return result
+
+
+def _pyramid(reference, n_levels):
+    """The reference and its means over 2 x 2 pixels, ``n_levels`` times; odd rests are left out."""
+    levels = [reference]
+    for _ in range(n_levels):
+        image = levels[-1]
+        height, width = (n // 2 * 2 for n in image.shape[:2])
+        if min(height, width) < 4:
+            raise ValueError(
+                f"coarse_levels must leave 2 x 2 pixels of the reference; got {n_levels} for "
+                f"{reference.shape[0]} x {reference.shape[1]}. Use fewer levels."
+            )
+        image = image[:height, :width]
+        levels.append(
+            (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) / 4
+        )
+    return levels
+
+
+def _enlarge(image, size, bounds):
+    zoom = (size[0] / image.shape[0], size[1] / image.shape[1], 1)
+    larger = scipy.ndimage.zoom(image, zoom, order=1, mode="grid-wrap", grid_mode=True)
+    return np.clip(larger, *bounds)
+
+
+# What inpainting checks as well
+
+
+def check_bounds(bounds):
+    """Return ``(low, high)``, two floats in this order."""
+    try:
+        low, high = bounds
+    except (TypeError, ValueError):
+        raise ValueError(f"bounds must be (low, high); got {bounds!r}.") from None
+    low, high = check_float(low, "bounds[0]"), check_float(high, "bounds[1]")
+    if low >= high:
+        raise ValueError(f"bounds must be (low, high) with low < high; got {bounds!r}.")
+    return low, high
+
+
+def check_extent(shape, name):
+    """Refuse images without an extent: one pixel has no texture."""
+    if min(shape[:2]) < 2:
+        raise ValueError(f"{name} must be at least 2 x 2 pixels; got {shape[0]} x {shape[1]}.")
+
+
+def check_options(max_iter, tol, target_loss, progress, callback):
+    """Return the options of `minimize_pixels` as a dictionary."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable; got {type(callback).__name__}.")
+    return {
+        "max_iter": check_int(max_iter, "max_iter", minimum=0),
+        "tol": check_float(tol, "tol", minimum=0),
+        "target_loss": check_float(target_loss, "target_loss", minimum=0),
+        "progress": bool(progress),
+        "callback": callback,
+    }
+
+
+# Images in the form in which they came
+
+
+def is_tensor(image):
+    """Whether this is a torch.Tensor, without importing torch."""
+    return type(image).__module__.split(".")[0] == "torch"
+
+
+def as_image(image):
+    """A tensor (C, H, W) or (1, C, H, W) as an array (H, W, C); anything else as it is."""
+    if not is_tensor(image):
+        return image
+    from ..torch._gram_device import to_image
+
+    return to_image(image)
+
+
+class OutputLike:
+    """Gives results the kind of array that the reference was; moves the model to its device."""
+
+    def __init__(self, reference):
+        self.reference = reference
+
+    def model(self, model):
+        if not (is_tensor(self.reference) and self.reference.is_cuda):
+            return model
+        from ..torch._gram_device import on_device
+
+        return on_device(model, self.reference)
+
+    def result(self, result):
+        image = result.image
+        if is_tensor(self.reference):
+            from ..torch._gram_device import like
+
+            image = like(image, self.reference)
+        elif np.ndim(self.reference) == 2:
+            image = image[:, :, 0]
+        return replace(result, image=image)
