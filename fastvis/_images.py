@@ -1,11 +1,11 @@
 """Photographs from and to files."""
 
 import os
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from ._files import replacing
 
 WRITABLE = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -59,19 +59,3 @@ def check_writable(path):
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ValueError(f"{path} cannot be written: is its folder there, and yours?")
 
-
-@contextmanager
-def replacing(path):
-    """A temporary file beside ``path`` that takes its place if the block ends without an error."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(suffix=path.suffix, prefix=".fastvis-", dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's own mode is private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -167,6 +167,6 @@ def check_size(size, name="size"):
         size = (size, size)
     try:
         height, width = size
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be an int or (height, width); got {size!r}.") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must be an int or (height, width); got {size!r}.") from None
     return check_int(height, f"{name}[0]", minimum=1), check_int(width, f"{name}[1]", minimum=1)

@@ -2,14 +2,13 @@
 
 import itertools
 import os
-import secrets
 import zipfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from .._files import replacing
 from .._random import check_rng
 from .._validation import check_array, check_choice, check_int
 from .patches import sample_patches
@@ -414,18 +413,9 @@ class FilterBank:
         ...     FilterBank.load(os.path.join(folder, "bank.npz"))
         FilterBank(sizes=(3, 5), n_maps=(2, 2), channels=3, dtype=float32)
         """
-        path = Path(path)
         arrays = {f"filters_{i}": w for i, w in enumerate(self.filters)}
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            with open(temporary, "xb") as file:
-                np.savez(file, **arrays)  # given a name, savez would append .npz to it
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with replacing(path) as temporary, open(temporary, "xb") as file:
+            np.savez(file, **arrays)  # given a name, savez would append .npz to it
 
     @classmethod
     def load(cls, path):

@@ -118,8 +118,8 @@ def inpaint(
         if patch_size is None:
             patch_size = image.shape[:2] if reference is not None else _half(image)
         patch_size = check_size(patch_size, "patch_size")
-        clear = None if reference is not None else ~mask
-        texture = sample_patches(texture, patch_size, n_patches, rng, where=clear)
+        clear = None if reference is not None else [~mask]
+        texture = sample_patches([texture], patch_size, n_patches, rng, where=clear)
     target = model.target(texture)
 
     start = image.copy()

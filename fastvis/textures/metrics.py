@@ -79,7 +79,7 @@ def heldout_gram_error(image, reference, *, sizes=(3, 5, 7, 11, 15, 23), n_maps=
 def spectrum_error(image, reference):
     """Mean absolute log10 ratio of the radial power spectra.
 
-    Each channel minus its (windowed) mean is multiplied by a Hann window. The power density
+    Each channel minus its mean is multiplied by a Hann window. The power density
     ``abs(FFT)**2 / sum(window**2)``, plus the power of rounding to 8 bits, ``1 / 255**2 / 12``, is
     averaged over rings of radial frequency, between 2 / s and 0.5 cycles per pixel, where s is the
     shortest side of both images; there are ``min(16, s // 4)`` rings of equal width. The result
@@ -304,8 +304,8 @@ def _radial_power(x, edges):
     # Hann windows, sampled at the centers of pixels: none has weight zero
     rows, columns = (np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in x.shape[:2])
     window = np.multiply.outer(rows, columns)[:, :, None]
-    mean = np.sum(window * x, axis=(0, 1), dtype=np.float64) / window.sum()
-    power = np.abs(scipy.fft.fft2(window * (x - mean), axes=(0, 1))) ** 2 / np.sum(window**2)
+    x = x - x.mean(axis=(0, 1), dtype=np.float64)
+    power = np.abs(scipy.fft.fft2(window * x, axes=(0, 1))) ** 2 / np.sum(window**2)
     frequency = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, x.shape[:2]), indexing="ij")).ravel()
     n_rings = len(edges) - 1
     ring = np.searchsorted(edges, frequency, side="right") - 1

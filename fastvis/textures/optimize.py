@@ -12,7 +12,7 @@ LOSS_SCALE = 1e7
 
 STOP_REASONS = {
     "max_iter": "the iterations ran out",
-    "tolerance": "the loss fell by less than tol",
+    "tolerance": "the loss fell by no more than tol",
     "gradient": "the projected gradient is zero",
     "target_loss": "the loss reached target_loss",
     "line_search": "no lower loss was found along the search direction",

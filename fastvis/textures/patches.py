@@ -3,11 +3,11 @@
 import numpy as np
 
 from .._random import check_rng
-from .._validation import check_image, check_int
+from .._validation import check_image, check_int, check_size
 
 
-def sample_patches(images, size, n, rng=None):
-    """Draw square patches at random places of a set of images.
+def sample_patches(images, size, n, rng=None, *, where=None):
+    """Draw rectangular patches at random places of a set of images.
 
     All places of all images are equally likely, so large images give more patches. Patches may
     overlap and repeat.
@@ -17,15 +17,17 @@ def sample_patches(images, size, n, rng=None):
     images : sequence of (H, W) or (H, W, C) arrays, or stack (n_images, H, W, C)
         Sizes may differ, channel counts may not; uint8 is divided by 255. A single image goes in a
         list: ``[image]``.
-    size : int
-        Height and width of a patch, in pixels.
+    size : int or (height, width)
+        Of a patch, in pixels.
     n : int
         Number of patches.
     rng : None, int or numpy.random.Generator
+    where : sequence of (H, W) arrays of bool, optional
+        One for each image: only patches that lie wholly where it is true are drawn.
 
     Returns
     -------
-    ndarray, (n, size, size, C)
+    ndarray, (n, height, width, C)
         float64 if any image is, else float32 if all images are float32 or uint8.
 
     Raises
@@ -33,7 +35,8 @@ def sample_patches(images, size, n, rng=None):
     TypeError
         A single image instead of a sequence, or arguments of the wrong kind.
     ValueError
-        An image smaller than the patch, no images, different channel counts, NaN.
+        An image smaller than the patch, no images, different channel counts, NaN, no place that
+        ``where`` allows.
 
     References
     ----------
@@ -51,27 +54,61 @@ def sample_patches(images, size, n, rng=None):
     array([7.])
     """
     images = check_images(images)
-    size = check_int(size, "size", minimum=1)
+    size = check_size(size)
     n = check_int(n, "n", minimum=1)
     rng = check_rng(rng)
     for i, image in enumerate(images):
-        if min(image.shape[:2]) < size:
+        if image.shape[0] < size[0] or image.shape[1] < size[1]:
             raise ValueError(
-                f"images[{i}] must be at least {size} x {size} pixels, the size of a patch; "
+                f"images[{i}] must be at least {size[0]} x {size[1]} pixels, the size of a patch; "
                 f"got {image.shape[0]} x {image.shape[1]}. Use smaller patches, or leave it out."
             )
 
-    n_places = [(im.shape[0] - size + 1) * (im.shape[1] - size + 1) for im in images]
+    masks = _check_masks(where, images)
+    allowed = [_wholly(mask, size) for mask in masks]
+    n_places = [np.count_nonzero(a) for a in allowed]
     last = np.cumsum(n_places)
+    if last[-1] == 0:
+        raise ValueError(
+            f"where must leave room for a patch; got no place for {size[0]} x {size[1]} pixels. "
+            "Use smaller patches."
+        )
     place = rng.integers(last[-1], size=n)
     owner = np.searchsorted(last, place, side="right")
-    patches = np.empty((n, size, size, images[0].shape[2]), np.result_type(*images))
+    patches = np.empty((n, *size, images[0].shape[2]), np.result_type(*images))
     for i in np.unique(owner):
-        windows = np.lib.stride_tricks.sliding_window_view(images[i], (size, size), axis=(0, 1))
         mine = owner == i
-        row, column = np.divmod(place[mine] - (last[i] - n_places[i]), windows.shape[1])
-        patches[mine] = np.moveaxis(windows[row, column], 1, -1)
+        row, column = np.argwhere(allowed[i])[place[mine] - (last[i] - n_places[i])].T
+        patches[mine] = np.moveaxis(_windows(images[i], size)[row, column], 1, -1)
     return patches
+
+
+def _windows(image, size):
+    return np.lib.stride_tricks.sliding_window_view(image, size, axis=(0, 1))
+
+
+def _wholly(mask, size):
+    """Top left corners of the windows in which the mask is true everywhere."""
+    columns = _windows(mask, (size[0], 1)).all(axis=(2, 3))
+    return _windows(columns, (1, size[1])).all(axis=(2, 3))
+
+
+def _check_masks(where, images):
+    """One mask for each image; by default they are true everywhere."""
+    if where is None:
+        return [np.broadcast_to(True, image.shape[:2]) for image in images]
+    where = [np.asarray(mask) for mask in where]
+    if len(where) != len(images):
+        raise ValueError(
+            f"where must hold one mask for each of {len(images)} image(s); got {len(where)}."
+        )
+    for i, (mask, image) in enumerate(zip(where, images)):
+        if mask.dtype != bool or mask.shape != image.shape[:2]:
+            raise ValueError(
+                f"where[{i}] must be an array of bool of the image's shape {image.shape[:2]}; "
+                f"got {mask.dtype} of shape {mask.shape}."
+            )
+    return where
 
 
 def check_images(images, name="images"):

@@ -26,7 +26,7 @@ from .._kernels.gram.padding import Padding
 from ..textures.model import SIGMOID_GAIN, GramModel
 from ._precision import plain_arithmetic
 
-STRIP_BYTES = 128 << 20  # feature maps of one strip; a call takes about five times as much
+STRIP_BYTES = 128 << 20  # feature maps of one strip; a call takes about seven times as much
 
 ACTIVATION = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "linear": lambda u: u}
 # the derivative as a function of the activation's own value
@@ -38,40 +38,40 @@ class DevicePlan:
 
     Parameters
     ----------
-    filters : sequence of arrays, (n_s, f_s, f_s, C)
-        All of one dtype, float32 or float64, which is the dtype of everything here. float32 is
-        never reduced to TF32 or to the types of autocast.
+    filters : sequence of tensors, (n_s, f_s, f_s, C)
+        All on one device and of one dtype, float32 or float64: those of everything here. float32
+        is never reduced to TF32 or to the types of autocast.
     shape : (H, W)
     nonlinearity : {"linear", "relu", "sigmoid"}
     padding : {"zero", "periodic", "reflect"}
-    device : torch.device
     """
 
-    def __init__(self, filters, shape, nonlinearity, padding, device):
+    def __init__(self, filters, shape, nonlinearity, padding):
         self.shape = shape
-        self.device = device
+        self.device, self.dtype = filters[0].device, filters[0].dtype
         self.n_maps = sum(len(w) for w in filters)
         self.nonlinearity = nonlinearity
 
         self.pad = max(w.shape[1] for w in filters) // 2
         index = Padding(shape, self.pad, padding)
         self.length = len(index.columns)
-        self.pad_rows = self._selection(index.rows, shape[0], filters[0].dtype)
-        self.pad_columns = self._selection(index.columns, shape[1], filters[0].dtype)
-        with plain_arithmetic(device):
+        self.pad_rows = self._selection(index.rows, shape[0])
+        self.pad_columns = self._selection(index.columns, shape[1])
+        with plain_arithmetic(self.device):
             self.groups = list(self._transform_filters(filters))
 
-        bytes_per_row = shape[1] * self.n_maps * filters[0].itemsize
+        bytes_per_row = shape[1] * self.n_maps * self.dtype.itemsize
         n_strips = -(-shape[0] // max(1, STRIP_BYTES // bytes_per_row))
         n_rows = -(-shape[0] // n_strips)
         self.strips = [(y, min(y + n_rows, shape[0])) for y in range(0, shape[0], n_rows)]
 
-    def _selection(self, index, n, dtype):
+    def _selection(self, index, n):
         """Padding as a matrix: row i has its one at index[i], or none. Its transpose: the adjoint.
 
         (Adding up by `Tensor.index_add` would be in no fixed order on CUDA.)
         """
-        return torch.as_tensor((index[:, None] == np.arange(n)).astype(dtype), device=self.device)
+        selected = index[:, None] == np.arange(n)
+        return torch.as_tensor(selected, dtype=self.dtype, device=self.device)
 
     def _transform_filters(self, filters):
         """Yields (first map, number of maps, f, conjugate transform (K, n, C f)) of each group."""
@@ -79,8 +79,8 @@ class DevicePlan:
         for w in filters:
             n, f = w.shape[:2]
             turns = np.outer(frequencies, np.arange(f) - f // 2) / self.length
-            dft = np.exp(2j * np.pi * turns).astype(np.result_type(w, np.complex64))
-            dft, w = (torch.as_tensor(array, device=self.device) for array in (dft, w))
+            dft = torch.as_tensor(np.exp(2j * np.pi * turns), device=self.device)
+            dft = dft.to(self.dtype.to_complex())
             w_hat = torch.einsum("kb,nabc->knca", dft, w.to(dft.dtype)).flatten(2)
             yield first_map, n, f, w_hat
             first_map += n
@@ -192,13 +192,15 @@ def serves(images):
 
 
 def plan_for(model, shape, padding, dtype, device):
-    """The `DevicePlan` of a GramModel for images of ``shape`` (H, W) and NumPy dtype ``dtype``."""
-    key = (tuple(shape), padding, np.dtype(dtype), device)
+    """The `DevicePlan` of a GramModel for images of ``shape`` (H, W)."""
+    key = (tuple(shape), padding, dtype, device)
     plan = _plans.get(model)
     if plan is None or plan[0] != key:
         gain = SIGMOID_GAIN if model.nonlinearity == "sigmoid" else 1
-        filters = [(gain * w).astype(dtype, copy=False) for w in model.bank.filters]
-        plan = key, DevicePlan(filters, key[0], model.nonlinearity, padding, device)
+        filters = [
+            torch.as_tensor(gain * w, dtype=dtype, device=device) for w in model.bank.filters
+        ]
+        plan = key, DevicePlan(filters, key[0], model.nonlinearity, padding)
         _plans[model] = plan
     return plan[1]
 
@@ -237,7 +239,8 @@ class DeviceGramModel(GramModel):
         self.device = torch.device(device)
 
     def _plan_for(self, image, padding):
-        return _ArrayPlan(plan_for(self, image.shape[:2], padding, image.dtype, self.device))
+        dtype = torch.from_numpy(image).dtype
+        return _ArrayPlan(plan_for(self, image.shape[:2], padding, dtype, self.device))
 
 
 class _ArrayPlan:

@@ -1,14 +1,12 @@
 """The Gram model as differentiable operators on images (B, C, H, W); imports torch.
 
-Four operators of the torch library do the work. Each runs the NumPy kernel for CPU tensors and
-`_gram_device` for CUDA tensors, an image at a time::
+Four operators of the torch library do the work. Each runs `_gram_host` (the NumPy kernel) for CPU
+tensors and `_gram_device` for CUDA tensors, an image at a time::
 
-    gram(images)                     -> (B, n, n)              backward: gram_vjp
-    gram_vjp(images, d_gram)         -> (B, C, H, W)
-    gram_loss(images, target)        -> (B,)
+    gram(images)                       -> (B, n, n)            backward: gram_vjp
+    gram_vjp(images, d_gram)           -> (B, C, H, W)
+    gram_loss(images, target)          -> (B,)
     gram_loss_and_grad(images, target) -> (B,), (B, C, H, W)   backward: multiplies
-
-An operator takes tensors and numbers, so the model goes in as a number, its handle.
 """
 
 import itertools
@@ -20,10 +18,10 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 from ..textures.model import GramModel
-from . import _gram_device
+from . import _gram_device, _gram_host
 
-# The model is more than its filters: it keeps them transformed for the last image size. That is
-# why operators get a handle of the model, not tensors of filters. Both dictionaries are weak: a
+# Operators take tensors and numbers. The model goes in as a number, its handle, and not as tensors
+# of filters, because it keeps them transformed for the images' size. Both dictionaries are weak: a
 # model goes when its user lets it go. Handles are not used twice, as addresses would be.
 _models = weakref.WeakValueDictionary()  # handle -> model
 _handles = weakref.WeakKeyDictionary()  # model -> handle
@@ -52,13 +50,15 @@ def gram(images, model):
     ValueError
         A wrong shape, no images, NaN, another device.
     RuntimeError
-        When a second derivative is asked for (``create_graph=True``).
+        When a second derivative (``create_graph=True``) or a forward-mode one is asked for.
 
     Notes
     -----
     On CPU, ``GramModel.gram`` of each image, to the byte; see there for threads. float32 is never
     reduced: autocast does not apply, and TF32 is switched off while the operator runs on CUDA
-    (in the whole process). Within `torch.compile` the operator is a single node of the graph.
+    (in the whole process). CUDA tensors stay on their device; memory there is bounded. Within
+    `torch.compile` the operator is a single node of the graph. The transforms of `torch.func` and
+    forward-mode differentiation are not supported.
 
     References
     ----------
@@ -110,7 +110,7 @@ def gram_loss(images, target, model):
     ValueError
         A wrong shape, no images, NaN, another device; a target that requires a gradient or is zero.
     RuntimeError
-        When a second derivative is asked for (``create_graph=True``).
+        When a second derivative (``create_graph=True``) or a forward-mode one is asked for.
 
     Notes
     -----
@@ -251,40 +251,9 @@ def _plan_and_images(images, handle):
         mean = torch.as_tensor(model.mean, dtype=images.dtype, device=images.device)
         images = images - mean[:, None, None]
     if _gram_device.serves(images):
-        dtype = {torch.float32: np.float32, torch.float64: np.float64}[images.dtype]
-        plan_for, shape = _gram_device.plan_for, images.shape[-2:]
-        return plan_for(model, shape, model.padding, dtype, images.device), images
-    return _HostPlan(model._plan_for(_to_array(images[0]), model.padding)), images
-
-
-class _HostPlan:
-    """A `StripPlan` that takes and returns CPU tensors, images as (C, H, W)."""
-
-    def __init__(self, plan):
-        self.plan = plan
-
-    def gram(self, image):
-        return torch.from_numpy(self.plan.gram(_to_array(image)))
-
-    def gram_vjp(self, image, d_gram):
-        return _to_tensor(self.plan.gram_vjp(_to_array(image), d_gram.numpy(force=True)))
-
-    def loss(self, image, target):
-        loss = self.plan.loss(_to_array(image), target.numpy(force=True))
-        return torch.tensor(loss, dtype=torch.float64)
-
-    def loss_and_grad(self, image, target):
-        loss, grad = self.plan.loss_and_grad(_to_array(image), target.numpy(force=True))
-        return torch.tensor(loss, dtype=torch.float64), _to_tensor(grad)
-
-
-def _to_array(image):
-    """A CPU tensor (C, H, W) as an array (H, W, C); no copy if the channels run fastest."""
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy(force=True))
-
-
-def _to_tensor(image):
-    return torch.from_numpy(image).permute(2, 0, 1)
+        shape, dtype, device = images.shape[-2:], images.dtype, images.device
+        return _gram_device.plan_for(model, shape, model.padding, dtype, device), images
+    return _gram_host.plan_for(model, images[0]), images
 
 
 def _stack_images(images):
@@ -309,9 +278,7 @@ def _handle(model):
 
 def _check_images(images, model):
     if not isinstance(model, GramModel):
-        raise TypeError(
-            f"model must be a fastvis.textures.GramModel; got {type(model).__name__}."
-        )
+        raise TypeError(f"model must be a fastvis.textures.GramModel; got {type(model).__name__}.")
     if not isinstance(images, Tensor):
         raise TypeError(
             f"images must be a torch.Tensor (B, C, H, W); got {type(images).__name__}. "

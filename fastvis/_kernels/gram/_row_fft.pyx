@@ -19,6 +19,11 @@ cdef extern from *:
     #else
     #define CLONES
     #endif
+    #if defined(__GNUC__) || defined(__clang__)
+    #define INLINE inline __attribute__((always_inline))
+    #else
+    #define INLINE inline
+    #endif
     #define REAL float
     #define FN(name) name##_float
     #include "row_fft.h"

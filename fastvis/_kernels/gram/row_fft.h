@@ -47,6 +47,73 @@ static CLONES void FN(pass_4)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, con
     }
 }
 
+/* One radix-2 pass over 2 m s points. */
+static CLONES void FN(pass_2)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
+                              const VEC *restrict xr, const VEC *restrict xi,
+                              VEC *restrict yr, VEC *restrict yi)
+{
+    for (Py_ssize_t p = 0; p < m; p++) {
+        const REAL r1 = w[p * s], i1 = w[length + p * s];
+        for (Py_ssize_t q = 0; q < s; q++) {
+            const Py_ssize_t a = q + s * p, b = a + s * m, o = q + 2 * s * p;
+            const VEC er = xr[a] - xr[b], ei = xi[a] - xi[b];
+            yr[o] = xr[a] + xr[b];
+            yi[o] = xi[a] + xi[b];
+            yr[o + s] = er * r1 - ei * i1;
+            yi[o + s] = er * i1 + ei * r1;
+        }
+    }
+}
+
+/* One pass of a small odd radix r, a constant where this is inlined: x_l and x_(r-l) enter by their
+   sum times a cosine and their difference times a sine. */
+static INLINE void FN(pass_odd)(const Py_ssize_t r, Py_ssize_t m, Py_ssize_t s, Py_ssize_t length,
+                                const REAL *w, const VEC *restrict xr, const VEC *restrict xi,
+                                VEC *restrict yr, VEC *restrict yi)
+{
+    const Py_ssize_t h = r / 2;
+    for (Py_ssize_t p = 0; p < m; p++) {
+        for (Py_ssize_t q = 0; q < s; q++) {
+            const Py_ssize_t a = q + s * p, o = q + r * s * p;
+            VEC sr[3], si[3], dr[3], di[3], y0r = xr[a], y0i = xi[a];
+            for (Py_ssize_t l = 1; l <= h; l++) {
+                const Py_ssize_t b = a + l * s * m, c = a + (r - l) * s * m;
+                sr[l - 1] = xr[b] + xr[c], si[l - 1] = xi[b] + xi[c];
+                dr[l - 1] = xr[b] - xr[c], di[l - 1] = xi[b] - xi[c];
+                y0r += sr[l - 1], y0i += si[l - 1];
+            }
+            yr[o] = y0r, yi[o] = y0i;
+            for (Py_ssize_t i = 1; i <= h; i++) {
+                VEC er = xr[a], ei = xi[a], fr = dr[0] * 0, fi = fr;
+                for (Py_ssize_t l = 1; l <= h; l++) {
+                    const Py_ssize_t k = (i * l % r) * m * s;
+                    er += sr[l - 1] * w[k], ei += si[l - 1] * w[k];
+                    fr -= di[l - 1] * w[length + k], fi += dr[l - 1] * w[length + k];
+                }
+                const REAL *t = w + i * p * s, *u = w + (r - i) * p * s;
+                VEC gr = er + fr, gi = ei + fi;
+                yr[o + i * s] = gr * t[0] - gi * t[length];
+                yi[o + i * s] = gr * t[length] + gi * t[0];
+                gr = er - fr, gi = ei - fi;
+                yr[o + (r - i) * s] = gr * u[0] - gi * u[length];
+                yi[o + (r - i) * s] = gr * u[length] + gi * u[0];
+            }
+        }
+    }
+}
+
+static CLONES void FN(pass_3)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
+                              const VEC *xr, const VEC *xi, VEC *yr, VEC *yi)
+{
+    FN(pass_odd)(3, m, s, length, w, xr, xi, yr, yi);
+}
+
+static CLONES void FN(pass_5)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
+                              const VEC *xr, const VEC *xi, VEC *yr, VEC *yi)
+{
+    FN(pass_odd)(5, m, s, length, w, xr, xi, yr, yi);
+}
+
 /* One pass of any radix r, as a sum: y_i = sum_l x_l w^((l m + p) i s); u: room for 2 r numbers. */
 static CLONES void FN(pass_any)(Py_ssize_t r, Py_ssize_t m, Py_ssize_t s, Py_ssize_t length,
                                 const REAL *w, REAL *u, const VEC *restrict xr,
@@ -87,6 +154,12 @@ static int FN(fft)(Py_ssize_t length, const long long *radices, Py_ssize_t n_rad
         VEC *yr = re + (1 - side) * length, *yi = im + (1 - side) * length;
         if (r == 4)
             FN(pass_4)(m, s, length, w, xr, xi, yr, yi);
+        else if (r == 2)
+            FN(pass_2)(m, s, length, w, xr, xi, yr, yi);
+        else if (r == 3)
+            FN(pass_3)(m, s, length, w, xr, xi, yr, yi);
+        else if (r == 5)
+            FN(pass_5)(m, s, length, w, xr, xi, yr, yi);
         else
             FN(pass_any)(r, m, s, length, w, u, xr, xi, yr, yi);
         n = m, s *= r, side = 1 - side;
@@ -116,7 +189,7 @@ static CLONES void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
     VEC *im = work, *re = work + 2 * length;
     for (Py_ssize_t k = 0; k <= length / 2; k++) {
         const Py_ssize_t mirror = (length - k) % length;
-        const int hermitian = k == mirror;
+        const int hermitian = k == mirror; /* a real number, but for rounding */
         REAL z[4 * LANES] = {0};
         memcpy(z, y + 2 * (k * n_columns + c), 2 * n * sizeof(REAL));
         REAL *kr = (REAL *)(re + k), *ki = (REAL *)(im + k);
