@@ -8,6 +8,7 @@ TORCH := torch==2.13.0
 BUILD := pyproject.toml setup.py $(shell find fastvis -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test bench docs lint clean
 

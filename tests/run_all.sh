@@ -4,7 +4,6 @@
 # README_DOCTEST=0 leaves out the examples of README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-root=$PWD
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

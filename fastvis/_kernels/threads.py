@@ -43,15 +43,17 @@ class _BlasLimiter:
             if self._depth == 0:
                 self._saved = [(lib, lib.num_threads) for lib in self._libraries()]
                 for lib, _ in self._saved:
-                    lib.set_num_threads(1)
+                    _set_num_threads(lib, 1)
             self._depth += 1
 
     def __exit__(self, *exc_info):
         with self._lock:
+            if self._depth == 0:  # forked inside the block: `after_fork` has lifted the limit
+                return
             self._depth -= 1
             if self._depth == 0:
                 for lib, n in self._saved:
-                    lib.set_num_threads(n)
+                    _set_num_threads(lib, n)
 
     def caller_limit(self):
         """BLAS threads that the caller allows: the value that our own limit hides, if it is set."""
@@ -68,7 +70,14 @@ class _BlasLimiter:
         if self._depth:
             self._depth = 0
             for lib, n in self._saved:
-                lib.set_num_threads(n)
+                _set_num_threads(lib, n)
+
+
+def _set_num_threads(library, n):
+    # threadpoolctl >= 3.7 ignores all threads but the first that ever set OpenBLAS's number; our
+    # count keeps the callers apart, so we may go past that.
+    setter = getattr(library, "_real_set_num_threads", library.set_num_threads)
+    setter(n)
 
 
 one_blas_thread = _BlasLimiter()
@@ -136,15 +145,21 @@ def run_ranges(kernel, n, *args, grain, threads=None):
             except BaseException as error:
                 errors.append(error)
 
-    helpers = [threading.Thread(target=work) for _ in range(threads - 1)]
-    for helper in helpers:
-        helper.start()
+    helpers = []
     try:
+        for _ in range(threads - 1):
+            helper = threading.Thread(target=work)
+            helper.start()
+            helpers.append(helper)
         work()
-    finally:
-        todo.clear()  # an interrupt in this thread: let the others finish their piece and stop
-        for helper in helpers:
-            helper.join()
+    except BaseException as error:  # a thread that cannot start; Ctrl-C between two pieces
+        errors.append(error)
+    while helpers:
+        try:
+            helpers[-1].join()
+            helpers.pop()
+        except BaseException as error:  # Ctrl-C: the others finish their piece and stop
+            errors.append(error)
     if errors:
         raise errors[0]
     return results

@@ -4,6 +4,7 @@ import numpy as np
 
 from .._kernels.gram import StripPlan
 from .._validation import check_array, check_choice, check_image
+from .patches import check_images
 
 IMAGENET_MEAN = np.array([123.0, 117.0, 104.0]) / 255
 """Mean red, green and blue of ImageNet in [0, 1], which the paper subtracts from every image."""
@@ -102,10 +103,8 @@ class GramModel:
             For a periodic model the image is padded by reflection instead, because photographs
             do not tile.
         """
-        single = isinstance(images, np.ndarray) and images.ndim < 4
-        images = [self._center(image) for image in ([images] if single else images)]
-        if not images:
-            raise ValueError("images must hold at least one image; got none.")
+        single = hasattr(images, "ndim") and images.ndim < 4
+        images = [self._center(image) for image in check_images([images] if single else images)]
         padding = "reflect" if self.padding == "periodic" else self.padding
         grams = (self._plan_for(image, padding).gram(image) for image in images)
         total = sum(gram.astype(np.float64) for gram in grams)
@@ -144,9 +143,10 @@ class GramModel:
 
     def gram_vjp(self, image, d_gram):
         """Gradient by the image of ``sum(d_gram * gram(image))``, as an array like the image."""
+        shape = np.shape(image)
         image = self._center(image)
         d_gram = self._check_square(d_gram, "d_gram").astype(image.dtype, copy=False)
-        return self._plan_for(image, self.padding).gram_vjp(image, d_gram)
+        return self._plan_for(image, self.padding).gram_vjp(image, d_gram).reshape(shape)
 
     def _center(self, image):
         image = check_image(image, channels=self.channels)
@@ -156,11 +156,15 @@ class GramModel:
         key = (image.shape[:2], image.dtype, padding)
         plan = self._plan
         if plan is None or plan[0] != key:
-            gain = SIGMOID_GAIN if self.nonlinearity == "sigmoid" else 1
-            filters = [(gain * w).astype(image.dtype, copy=False) for w in self.bank.filters]
+            filters = self._scaled_filters(image.dtype)
             plan = key, StripPlan(filters, image.shape[:2], self.nonlinearity, padding)
             self._plan = plan
         return plan[1]
+
+    def _scaled_filters(self, dtype):
+        """The filters as the nonlinearity wants them."""
+        gain = SIGMOID_GAIN if self.nonlinearity == "sigmoid" else 1
+        return [(gain * w).astype(dtype, copy=False) for w in self.bank.filters]
 
     def _check_mean(self, mean):
         mean = check_array(np.atleast_1d(mean), "mean", ndim=1, axes="(channels,)")

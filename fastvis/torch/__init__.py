@@ -4,6 +4,13 @@ They keep device and dtype, and work in training loops, under `torch.compile` an
 and in DataLoader workers. CUDA tensors are worked on where they are.
 """
 
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "fastvis.torch needs PyTorch. Install it with: pip install fastvis[torch]"
+    ) from error
+
 from .gram import gram, gram_loss
 
 __all__ = ["gram", "gram_loss"]

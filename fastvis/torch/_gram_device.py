@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from .._kernels.gram.padding import Padding
-from ..textures.model import SIGMOID_GAIN, GramModel
+from ..textures.model import GramModel
 from ._precision import plain_arithmetic
 
 STRIP_BYTES = 128 << 20  # feature maps of one strip; a call takes about seven times as much
@@ -196,9 +196,9 @@ def plan_for(model, shape, padding, dtype, device):
     key = (tuple(shape), padding, dtype, device)
     plan = _plans.get(model)
     if plan is None or plan[0] != key:
-        gain = SIGMOID_GAIN if model.nonlinearity == "sigmoid" else 1
         filters = [
-            torch.as_tensor(gain * w, dtype=dtype, device=device) for w in model.bank.filters
+            torch.as_tensor(w, dtype=dtype, device=device)
+            for w in model._scaled_filters(np.float64)
         ]
         plan = key, DevicePlan(filters, key[0], model.nonlinearity, padding)
         _plans[model] = plan

@@ -92,7 +92,7 @@ def gram_loss(images, target, model):
     ----------
     images : Tensor, (B, C, H, W)
         float32 or float64, values usually in [0, 1]; on the CPU or a CUDA device. Any strides.
-    target : Tensor or array_like, (n, n) or (B, n, n)
+    target : Tensor or ndarray, (n, n) or (B, n, n)
         Gram matrices, from ``model.target(reference)`` or `gram`: one for all images, or one for
         each. Not zero. Must not require a gradient. A tensor must be on the images' device.
     model : fastvis.textures.GramModel
@@ -161,7 +161,7 @@ def _(images, model, n_maps):
 @torch.library.custom_op("fastvis::gram_vjp", mutates_args=())
 def _gram_vjp(images: Tensor, d_gram: Tensor, model: int) -> Tensor:
     plan, images = _plan_and_images(images, model)
-    return _stack_images([plan.gram_vjp(*pair) for pair in zip(images, d_gram)])
+    return torch.stack([plan.gram_vjp(*pair) for pair in zip(images, d_gram)])
 
 
 @_gram_vjp.register_fake
@@ -188,7 +188,7 @@ def _gram_loss_and_grad(images: Tensor, target: Tensor, model: int) -> tuple[Ten
     plan, images = _plan_and_images(images, model)
     results = [plan.loss_and_grad(*pair) for pair in zip(images, _for_each(images, target))]
     losses, grads = zip(*results)
-    return torch.stack(losses).to(images.dtype), _stack_images(grads)
+    return torch.stack(losses).to(images.dtype), torch.stack(grads)
 
 
 @_gram_loss_and_grad.register_fake
@@ -254,10 +254,6 @@ def _plan_and_images(images, handle):
         shape, dtype, device = images.shape[-2:], images.dtype, images.device
         return _gram_device.plan_for(model, shape, model.padding, dtype, device), images
     return _gram_host.plan_for(model, images[0]), images
-
-
-def _stack_images(images):
-    return torch.stack(list(images)).contiguous()
 
 
 def _for_each(images, target):

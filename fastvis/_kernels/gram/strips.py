@@ -80,7 +80,8 @@ class StripPlan:
             n, f = w.shape[:2]
             turns = np.outer(np.arange(n_frequencies), np.arange(f) - f // 2) / self.length
             dft = np.exp(-2j * np.pi * turns).astype(w_hat.dtype)
-            w_hat[:, place : place + size] = dft @ np.moveaxis(w, 2, 0).reshape(f, size)
+            with one_blas_thread:  # the same bytes, whoever else holds BLAS to one thread
+                w_hat[:, place : place + size] = dft @ np.moveaxis(w, 2, 0).reshape(f, size)
             groups.append((first_map, n, f * n_channels, (pad - f // 2) * n_channels, place))
             first_map, place = first_map + n, place + size
         return np.array(groups, np.int64), w_hat
