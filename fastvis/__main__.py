@@ -52,7 +52,7 @@ def _texture(options):
     from ._images import check_writable, load_image, save_image
     from ._random import check_rng
     from ._validation import check_int, check_size
-    from .textures import FilterBank, GramModel, synthesize
+    from .textures.synthesis import default_model, synthesize
 
     check_writable(options.output)
     size = None if options.size is None else check_size(options.size, "--size")
@@ -62,11 +62,7 @@ def _texture(options):
     rng = check_rng(options.seed)
     reference = _reduce(load_image(options.photo), n)
 
-    model = GramModel(
-        FilterBank.random(n_maps=options.maps, rng=rng),
-        padding="periodic" if options.tile else "zero",
-        mean=reference.mean(axis=(0, 1)),
-    )
+    model = default_model(reference, rng, options.maps, "periodic" if options.tile else "zero")
     result = synthesize(
         reference, model, size=size, max_iter=options.iterations, rng=rng, progress=True
     )

@@ -13,31 +13,31 @@ WRITABLE = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 def load_image(path):
     """Read a photograph as float32 RGB in [0, 1], ``(H, W, 3)``.
 
-    Gray images are repeated to three channels, transparency is dropped, 16-bit images are scaled.
+    Gray images are repeated to three channels, transparency is dropped, and a camera's note of how
+    it was held is obeyed. Of an animation, the first frame.
 
     Raises
     ------
     FileNotFoundError, ValueError
         No such file; a file that is not an image.
     """
-    import imageio.v3 as iio
+    from PIL import Image, ImageOps
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}.")
     try:
-        image = np.asarray(iio.imread(path))
-    except Exception as error:
+        with Image.open(path) as photo:
+            photo = ImageOps.exif_transpose(photo)
+            if photo.mode[0] in "IF":  # 16 bits or floats, gray
+                image, scale = np.asarray(photo, np.float32), 1 if photo.mode == "F" else 65535
+            else:
+                image, scale = np.asarray(photo.convert("RGB"), np.float32), 255
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image.") from error
-    if image.ndim == 4:  # an animation: its first frame
-        image = image[0]
     if image.ndim == 2:
-        image = image[:, :, None]
-    if image.ndim != 3 or image.dtype.kind not in "uf" or image.size == 0:
-        raise ValueError(f"{path} is not a photograph: shape {image.shape}, {image.dtype}.")
-    n_colors = 1 if image.shape[2] < 3 else 3
-    scale = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-    return np.repeat(image[:, :, :n_colors].astype(np.float32) / scale, 3 // n_colors, axis=2)
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    return image / np.float32(scale)
 
 
 def save_image(path, image):

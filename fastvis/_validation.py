@@ -35,17 +35,14 @@ def check_array(array, name, *, ndim=None, axes="", finite=True, remedy=""):
     Traceback (most recent call last):
     ValueError: weights must be finite; got 1 value(s) that are NaN or infinite. ...
     """
-    try:
-        array = np.asarray(array)
-    except (ValueError, TypeError) as error:
-        got = type(array).__name__
-        raise TypeError(f"{name} must be an array of numbers; got {got}.") from error
+    array = _as_array(array, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be an array of real numbers; got dtype {array.dtype}.")
     if ndim is not None and array.ndim not in np.atleast_1d(ndim):
         rule = " or ".join(str(n) for n in np.atleast_1d(ndim))
         raise ValueError(
-            f"{name} must have {rule} dimensions {axes}; got shape {array.shape}. {remedy}".rstrip()
+            f"{name} must have {rule} dimensions{axes and ' ' + axes}; got shape {array.shape}. "
+            f"{remedy}".rstrip()
         )
     if array.size == 0:
         raise ValueError(f"{name} must not be empty; got shape {array.shape}.")
@@ -59,6 +56,14 @@ def check_array(array, name, *, ndim=None, axes="", finite=True, remedy=""):
                 "Remove or replace them first."
             )
     return np.ascontiguousarray(array)
+
+
+def _as_array(array, name):
+    try:
+        return np.asarray(array)
+    except (ValueError, TypeError) as error:
+        got = type(array).__name__
+        raise TypeError(f"{name} must be an array of numbers; got {got}.") from error
 
 
 def check_image(image, name="image", *, channels=None, bounds=None):
@@ -83,8 +88,9 @@ def check_image(image, name="image", *, channels=None, bounds=None):
     Traceback (most recent call last):
     ValueError: image must have 3 channel(s); got shape (4, 4, 2). ...
     """
-    if getattr(image, "dtype", None) == np.uint8:
-        image = np.asarray(image, dtype=np.float32) / np.float32(255)
+    image = _as_array(image, name)
+    if image.dtype == np.uint8:
+        image = image / np.float32(255)
     image = check_array(
         image, name, ndim=(2, 3), axes="(H, W) or (H, W, C)", remedy="Pass one image at a time."
     )

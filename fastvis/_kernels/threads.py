@@ -9,6 +9,7 @@ so a forked child (a DataLoader worker) starts clean.
 
 import functools
 import os
+import queue
 import threading
 
 import joblib
@@ -133,6 +134,7 @@ def run_ranges(kernel, n, *args, grain, threads=None):
     results = [None] * len(pieces)
     errors = []
     todo = list(range(len(pieces)))[::-1]
+    ended = queue.SimpleQueue()
 
     def work():
         while not errors:
@@ -145,21 +147,28 @@ def run_ranges(kernel, n, *args, grain, threads=None):
             except BaseException as error:
                 errors.append(error)
 
+    def help_out():
+        work()
+        ended.put(True)
+
     helpers = []
     try:
         for _ in range(threads - 1):
-            helper = threading.Thread(target=work)
+            helper = threading.Thread(target=help_out)
             helper.start()
             helpers.append(helper)
         work()
     except BaseException as error:  # a thread that cannot start; Ctrl-C between two pieces
         errors.append(error)
-    while helpers:
+    n_running = len(helpers)
+    while n_running:
         try:
-            helpers[-1].join()
-            helpers.pop()
-        except BaseException as error:  # Ctrl-C: the others finish their piece and stop
+            ended.get()  # unlike join, it can be tried again after an interrupt
+            n_running -= 1
+        except KeyboardInterrupt as error:  # the others finish their piece and stop
             errors.append(error)
+    for helper in helpers:
+        helper.join()
     if errors:
         raise errors[0]
     return results

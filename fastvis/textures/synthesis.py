@@ -167,10 +167,13 @@ def synthesize(
     return SynthesisSamples(tuple(like.result(result) for result in results), variety)
 
 
-def default_model(reference, rng):
+def default_model(reference, rng, n_maps=128, padding="zero"):
     """The paper's Random-Multiscale bank for an image, whose channel means are subtracted."""
-    bank = FilterBank.random(channels=reference.shape[2], rng=rng)
-    return GramModel(bank, mean=reference.mean(axis=(0, 1)))
+    check_extent(reference.shape, "reference")
+    if not np.ptp(reference, axis=(0, 1)).any():
+        raise ValueError("reference must not be constant: there is no texture to match.")
+    bank = FilterBank.random(n_maps=n_maps, channels=reference.shape[2], rng=rng)
+    return GramModel(bank, padding=padding, mean=reference.mean(axis=(0, 1), dtype=np.float64))
 
 
 def _descend(model, targets, size, init, bounds, options, rng, dtype):

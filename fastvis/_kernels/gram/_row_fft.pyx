@@ -33,6 +33,7 @@ cdef extern from *:
     #define FN(name) name##_double
     #include "row_fft.h"
     """
+    const int block_columns_float, block_columns_double
     ctypedef struct vec_float:
         pass
     ctypedef struct vec_double:
@@ -107,7 +108,7 @@ cdef int _rows(Py_ssize_t start, Py_ssize_t stop, const long long[::1] radices,
                Py_ssize_t n_columns, real* y_hat, bint forward) except -1:
     cdef Py_ssize_t length = w.shape[1], n_radices = radices.shape[0], b, n_blocks
     cdef const long long* r = &radices[0] if n_radices else NULL
-    cdef Py_ssize_t block = 128 // sizeof(real)  # two vectors of 64 bytes
+    cdef Py_ssize_t block = block_columns_float if real is float else block_columns_double
     cdef char* memory = <char*> malloc(64 + 4 * length * 64 + 2 * length * sizeof(real))
     if memory == NULL:
         raise MemoryError()

@@ -15,6 +15,7 @@ typedef REAL FN(vec) __attribute__((vector_size(64)));
 typedef REAL FN(vec);
 #endif
 #define VEC FN(vec)
+enum { FN(block_columns) = 2 * LANES }; /* what inverse_block and forward_block work on */
 
 /* One radix-4 pass over 4 m s points from (xr, xi) to (yr, yi); w: cosines, then sines. */
 static CLONES void FN(pass_4)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,

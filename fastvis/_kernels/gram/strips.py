@@ -79,7 +79,8 @@ class StripPlan:
         for w, size in zip(filters, sizes, strict=True):
             n, f = w.shape[:2]
             turns = np.outer(np.arange(n_frequencies), np.arange(f) - f // 2) / self.length
-            dft = np.exp(-2j * np.pi * turns).astype(w_hat.dtype)
+            # with the factor 1 / length of the inverse transforms of features and gradient
+            dft = (np.exp(-2j * np.pi * turns) / self.length).astype(w_hat.dtype)
             with one_blas_thread:  # the same bytes, whoever else holds BLAS to one thread
                 w_hat[:, place : place + size] = dft @ np.moveaxis(w, 2, 0).reshape(f, size)
             groups.append((first_map, n, f * n_channels, (pad - f // 2) * n_channels, place))
@@ -157,12 +158,12 @@ class StripPlan:
         for strip in self.strips[: len(self.strips) - len(kept)]:
             F = self._features(x_hat, strip, y_hat, buffer)
             self._features_adjoint(D, F, strip, y_hat, dx_hat)
-        return self.padding.adjoint(scipy.fft.irfft(dx_hat, self.length, axis=0))
+        d_padded = scipy.fft.irfft(dx_hat, self.length, axis=0, norm="forward")
+        return self.padding.adjoint(d_padded)
 
     def _transform_image(self, image):
-        """The padded image's transform (K, rows, C), with the factor 1 / length of the inverse."""
-        x_hat = scipy.fft.rfft(self.padding.apply(image), axis=0, norm="forward")
-        return np.ascontiguousarray(x_hat)
+        """The padded image's transform (K, rows, C)."""
+        return np.ascontiguousarray(scipy.fft.rfft(self.padding.apply(image), axis=0))
 
     # Over one strip: each step is spread over the threads
 

@@ -1,0 +1,1 @@
+"""Benchmarks: ``asv run`` over the history, or ``python -m benchmarks`` for one table."""
