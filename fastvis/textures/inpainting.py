@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._random import check_rng
-from .._validation import check_choice, check_image, check_int, check_size
+from .._validation import check_choice, check_float, check_image, check_int, check_size
 from .optimize import minimize_pixels
 from .patches import sample_patches
 from .synthesis import (
@@ -151,8 +151,7 @@ def frame_mask(size, width):
     array([0, 1, 1, 1, 1, 0])
     """
     height, width_px = check_size(size)
-    if not 0 < width < 0.5:
-        raise ValueError(f"width must be a fraction between 0 and 0.5; got {width}.")
+    width = check_float(width, "width", minimum=0, maximum=0.5, strict=True)
     rows, columns = (max(1, round(width * n)) for n in (height, width_px))
     mask = np.zeros((height, width_px), bool)
     mask[rows : height - rows, columns : width_px - columns] = True

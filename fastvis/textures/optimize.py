@@ -8,6 +8,7 @@ import scipy.optimize
 from .._kernels.threads import one_blas_thread
 
 # L-BFGS-B's own tests are absolute for values below 1; the paper scales the loss for that reason.
+# They are switched off, as far as they can be, in favor of ours.
 LOSS_SCALE = 1e7
 
 STOP_REASONS = {
@@ -143,6 +144,7 @@ def minimize_pixels(
 
     def after_iteration(intermediate_result):
         loss = intermediate_result.fun / LOSS_SCALE
+        fall = pixels.losses[-1] - loss
         pixels.losses.append(loss)
         if bar is not None:
             bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
@@ -153,12 +155,17 @@ def minimize_pixels(
             raise _Stop("callback")
         if loss <= target_loss:
             raise _Stop("target_loss")
+        if fall <= tol * pixels.losses[-2]:
+            raise _Stop("tolerance")
 
     try:
         # SciPy's optimizer sums with BLAS: one thread, so that a seed gives the same bytes
         with one_blas_thread:
-            if max_iter == 0:
+            if max_iter == 0 or target_loss > 0:
                 pixels(pixels.vector())
+                if pixels.best_loss <= target_loss:
+                    raise _Stop("target_loss")
+            if max_iter == 0:
                 raise _Stop("max_iter")
             outcome = scipy.optimize.minimize(
                 pixels,
@@ -167,7 +174,7 @@ def minimize_pixels(
                 method="L-BFGS-B",
                 bounds=scipy.optimize.Bounds(*bounds),
                 callback=after_iteration,
-                options={"maxiter": max_iter, "maxfun": 100 * max_iter, "ftol": tol, "gtol": 0},
+                options={"maxiter": max_iter, "maxfun": 100 * max_iter, "ftol": 0, "gtol": 0},
             )
         stopped_by = _reason(outcome)
     except _Stop as stop:

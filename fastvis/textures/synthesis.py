@@ -151,16 +151,22 @@ def synthesize(
         raise ValueError("coarse_levels must be 0 with an init; got both. Pass one of them.")
     options = check_options(max_iter, tol, target_loss, progress, callback)
     n = 1 if n_samples is None else check_int(n_samples, "n_samples", minimum=2)
+    if n > 1 and init is not None:
+        raise ValueError("n_samples needs noise to start from; got an init, too. Pass one of them.")
     rng = check_rng(rng)
 
     model = default_model(reference, rng) if model is None else model
     model = like.model(model)
     targets = [model.target(level) for level in levels]
     results = []
-    for _ in range(n):
-        results.append(_descend(model, targets, size, init, bounds, options, rng, reference.dtype))
-        if results[-1].stopped_by == "interrupted":
+    while len(results) < n and not (results and results[-1].stopped_by == "interrupted"):
+        try:
+            result = _descend(model, targets, size, init, bounds, options, rng, reference.dtype)
+        except KeyboardInterrupt:  # before this sample's first evaluation
+            if not results:
+                raise
             break
+        results.append(result)
     if n_samples is None:
         return like.result(results[0])
     variety = diversity([result.image for result in results]) if len(results) > 1 else np.nan
@@ -178,24 +184,31 @@ def default_model(reference, rng, n_maps=128, padding="zero"):
 
 def _descend(model, targets, size, init, bounds, options, rng, dtype):
     """From noise at the coarsest level to the finest level's result."""
+    result = None
     for level in reversed(range(len(targets))):
         level_size = tuple(max(2, -(-n // 2**level)) for n in size)
-        if init is None:
+        if result is not None:
+            init = _enlarge(result.image, level_size, bounds)
+        elif init is None:
             init = rng.uniform(*bounds, (*level_size, model.channels)).astype(dtype)
-        elif init.shape[:2] != level_size:
-            init = _enlarge(init, level_size, bounds)
         coarse = {"max_iter": options["max_iter"] // 4, "callback": None} if level else {}
         target = targets[level]
-        result = minimize_pixels(
-            lambda image, target=target: model.loss_and_grad(image, target),
-            init,
-            bounds=bounds,
-            **{**options, **coarse},
-        )
-        init = result.image
-        if level and result.stopped_by == "interrupted":
-            loss, _ = model.loss_and_grad(_enlarge(init, size, bounds), targets[0])
-            return replace(result, image=_enlarge(init, size, bounds), loss=loss)
+        try:
+            result = minimize_pixels(
+                lambda image, target=target: model.loss_and_grad(image, target),
+                init,
+                bounds=bounds,
+                **{**options, **coarse},
+            )
+        except KeyboardInterrupt:  # before this level's first evaluation
+            if result is None:
+                raise
+            result = replace(result, stopped_by="interrupted")
+        if result.stopped_by == "interrupted":
+            break
+    if result.image.shape[:2] != size:
+        image = _enlarge(result.image, size, bounds)
+        result = replace(result, image=image, loss=model.loss_and_grad(image, targets[0])[0])
     return result
 
 
@@ -211,9 +224,8 @@ def _pyramid(reference, n_levels):
                 f"{reference.shape[0]} x {reference.shape[1]}. Use fewer levels."
             )
         image = image[:height, :width]
-        levels.append(
-            (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) / 4
-        )
+        corners = image[::2, ::2], image[1::2, ::2], image[::2, 1::2], image[1::2, 1::2]
+        levels.append(sum(corners) / 4)
     return levels
 
 
