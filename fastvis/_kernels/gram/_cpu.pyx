@@ -1,8 +1,8 @@
-"""The BLAS-shaped work of the Gram model: serial, nogil, over a range [start, stop).
+"""The BLAS-shaped work of the Gram model: serial, without the GIL.
 
 Complex arrays come as their real views (last axis twice as long). Shapes are those of `strips`:
-K frequencies along a row of the image, R rows of a strip, N feature maps, and per filter group g
-n_g maps of q_g = f_g C numbers each (filter rows times channels).
+K frequencies along a row of the image, R rows, N feature maps, n maps of one filter size f with
+q = f C numbers each (filter rows times channels).
 
 BLAS is column-major: a row-major (P, N) array is its (N, P) matrix.
 """
@@ -47,63 +47,50 @@ cdef void syrk(int n, int k, real alpha, const real* a, int lda, real beta, real
         dsyrk("L", "N", &n, &k, &alpha, <real*> a, &lda, &beta, c, &ldc)
 
 
-def correlate(Py_ssize_t start, Py_ssize_t stop, const real[:, :, ::1] x_hat,
-              const real[:, ::1] w_hat, const long long[:, ::1] groups, Py_ssize_t first_row,
+def correlate(const real[:, :, ::1] x_hat, const real[:, ::1] w_hat, Py_ssize_t first_row,
               real[:, :, ::1] y_hat):
-    """y_hat[k, r, n] = sum_q conj(w_hat[k, n, q]) x_hat[k, first_row + r + q], k in [start, stop).
+    """y_hat[k, r, n] = sum_q conj(w_hat[k, n, q]) x_hat[k, first_row + r + q] for one filter size.
 
-    x_hat (K, rows, 2 C): transform of the padded image; w_hat (K, all groups' n_g q_g numbers);
-    groups (G, 5): first map, n_g, q_g, first q in a window of the largest filter, place in w_hat;
-    y_hat (K, R, 2 N).
+    x_hat (K, rows, 2 C): transform of the padded image, read on from row to row; w_hat
+    (K, 2 n q), a part of a larger array; y_hat (K, R, 2 n).
     """
-    cdef Py_ssize_t n_rows = y_hat.shape[1], stride = x_hat.shape[2]
-    cdef Py_ssize_t q_max = 0, g, k, r
-    cdef int n_maps = <int> (y_hat.shape[2] // 2)
-    for g in range(groups.shape[0]):
-        q_max = max(q_max, groups[g, 2])
-    cdef real* window = <real*> malloc(2 * n_rows * q_max * sizeof(real))
+    cdef Py_ssize_t n_rows = y_hat.shape[1], n = y_hat.shape[2] // 2
+    cdef Py_ssize_t q = w_hat.shape[1] // (2 * n), k, r
+    cdef real* window = <real*> malloc(2 * n_rows * q * sizeof(real))
     if window == NULL:
         raise MemoryError()
     with nogil:
-        for k in range(start, stop):
+        for k in range(y_hat.shape[0]):
             for r in range(n_rows):
-                memcpy(window + 2 * r * q_max, &x_hat[k, first_row + r, 0],
-                       2 * q_max * sizeof(real))
-            for g in range(groups.shape[0]):
-                cx_gemm("C", <int> groups[g, 1], <int> n_rows, <int> groups[g, 2],
-                        <real*> &w_hat[k, 2 * groups[g, 4]], <int> groups[g, 2],
-                        window + 2 * groups[g, 3], <int> q_max,
-                        <real> 0, &y_hat[k, 0, 2 * groups[g, 0]], n_maps)
+                memcpy(window + 2 * r * q, &x_hat[k, first_row + r, 0], 2 * q * sizeof(real))
+            cx_gemm("C", <int> n, <int> n_rows, <int> q, <real*> &w_hat[k, 0], <int> q, window,
+                    <int> q, <real> 0, &y_hat[k, 0, 0], <int> n)
     free(window)
 
 
-def correlate_adjoint(Py_ssize_t start, Py_ssize_t stop, const real[:, :, ::1] y_hat,
-                      const real[:, ::1] w_hat, const long long[:, ::1] groups,
-                      Py_ssize_t first_row, real[:, :, ::1] x_hat):
-    """x_hat[k, first_row + r + q] += sum_n w_hat[k, n, q] y_hat[k, r, n], k in [start, stop)."""
-    cdef Py_ssize_t n_rows = y_hat.shape[1]
-    cdef Py_ssize_t q_max = 0, g, k, r, q
-    cdef int n_maps = <int> (y_hat.shape[2] // 2)
+def correlate_adjoint(const real[:, :, ::1] y_hat, const real[:, ::1] w_hat,
+                      real[:, :, ::1] dx_hat):
+    """dx_hat[k, r + q] = sum_n w_hat[k, n, q] y_hat[k, r, n] for one filter size.
+
+    dx_hat (K, R + f - 1, 2 C), where q = f C numbers are read on from row to row.
+    """
+    cdef Py_ssize_t n_rows = y_hat.shape[1], n = y_hat.shape[2] // 2
+    cdef Py_ssize_t q = w_hat.shape[1] // (2 * n), k, r, i
     cdef real* target
     cdef real* source
-    for g in range(groups.shape[0]):
-        q_max = max(q_max, groups[g, 2])
-    cdef real* window = <real*> malloc(2 * n_rows * q_max * sizeof(real))
+    cdef real* window = <real*> malloc(2 * n_rows * q * sizeof(real))
     if window == NULL:
         raise MemoryError()
     with nogil:
-        for k in range(start, stop):
-            memset(window, 0, 2 * n_rows * q_max * sizeof(real))
-            for g in range(groups.shape[0]):
-                cx_gemm("N", <int> groups[g, 2], <int> n_rows, <int> groups[g, 1],
-                        <real*> &w_hat[k, 2 * groups[g, 4]], <int> groups[g, 2],
-                        <real*> &y_hat[k, 0, 2 * groups[g, 0]], n_maps,
-                        <real> 1, window + 2 * groups[g, 3], <int> q_max)
+        memset(&dx_hat[0, 0, 0], 0, dx_hat.shape[0] * dx_hat.shape[1] * dx_hat.shape[2] * sizeof(real))
+        for k in range(y_hat.shape[0]):
+            cx_gemm("N", <int> q, <int> n_rows, <int> n, <real*> &w_hat[k, 0], <int> q,
+                    <real*> &y_hat[k, 0, 0], <int> n, <real> 0, window, <int> q)
             for r in range(n_rows):
-                target = &x_hat[k, first_row + r, 0]
-                source = window + 2 * r * q_max
-                for q in range(2 * q_max):
-                    target[q] += source[q]
+                target = &dx_hat[k, r, 0]
+                source = window + 2 * r * q
+                for i in range(2 * q):
+                    target[i] += source[i]
     free(window)
 
 

@@ -38,31 +38,22 @@ cdef extern from *:
         pass
     ctypedef struct vec_double:
         pass
-    void inverse_block_float(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*,
-                             Py_ssize_t, const float*, float*, vec_float*, int, const float*,
-                             float*) nogil
-    void inverse_block_double(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*,
-                              Py_ssize_t, const double*, double*, vec_double*, int, const double*,
-                              double*) nogil
-    void forward_block_float(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*,
-                             Py_ssize_t, const float*, float*, vec_float*, const float*, float*) nogil
-    void forward_block_double(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*,
-                              Py_ssize_t, const double*, double*, vec_double*, const double*,
-                              double*) nogil
-
-cdef enum:
-    ITEM = 32
-
-COLUMNS = ITEM  # an item of the ranges below is this many columns
+    void inverse_block_float(
+        Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+        const long long*, Py_ssize_t, const float*, float*, vec_float*, int, const float*, float*) nogil
+    void inverse_block_double(
+        Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+        const long long*, Py_ssize_t, const double*, double*, vec_double*, int, const double*, double*) nogil
+    void forward_block_float(
+        Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+        const long long*, Py_ssize_t, const float*, float*, vec_float*, const float*, float*) nogil
+    void forward_block_double(
+        Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+        const long long*, Py_ssize_t, const double*, double*, vec_double*, const double*, double*) nogil
 
 ctypedef fused real:
     float
     double
-
-
-def n_items(n_columns):
-    """How many items of COLUMNS columns there are; the last may be short."""
-    return -(-n_columns // COLUMNS)
 
 
 def factors(length):
@@ -85,52 +76,54 @@ def roots(length, dtype):
     return np.array([np.cos(angle), np.sin(angle)], dtype)
 
 
-def transform_rows(Py_ssize_t start, Py_ssize_t stop, const real[:, ::1] F,
-                   const long long[::1] radices, const real[:, ::1] w, real[:, ::1] y_hat):
-    """y_hat = transform of F along its first axis, for blocks of COLUMNS columns.
+def transform_rows(const real[:, :, :] F, const long long[::1] radices, const real[:, ::1] w,
+                   real[:, :, ::1] y_hat):
+    """y_hat = transform of F along its first axis.
 
-    F (W, columns) is continued by zeros to the length of w (2, length), the roots of unity;
-    y_hat (length // 2 + 1, 2 columns).
+    F (W, R, n), its last axis dense, is continued by zeros to the length of w (2, length), the
+    roots of unity; y_hat (length // 2 + 1, R, 2 n) has real and imaginary parts side by side.
     """
-    _rows(start, stop, radices, w, 0, <real*> &F[0, 0], F.shape[0], F.shape[1], &y_hat[0, 0], True)
+    _rows(F, radices, w, 0, &y_hat[0, 0, 0], True)
 
 
-def inverse_rows(Py_ssize_t start, Py_ssize_t stop, const real[:, ::1] y_hat,
-                 const long long[::1] radices, const real[:, ::1] w, int nonlinearity,
-                 real[:, ::1] F):
-    """F = phi(inverse transform of y_hat, without the factor 1 / length), for blocks of COLUMNS."""
-    _rows(start, stop, radices, w, nonlinearity, &F[0, 0], F.shape[0], F.shape[1],
-          <real*> &y_hat[0, 0], False)
+def inverse_rows(const real[:, :, ::1] y_hat, const long long[::1] radices, const real[:, ::1] w,
+                 int nonlinearity, real[:, :, :] F):
+    """F = phi(inverse transform of y_hat, without the factor 1 / length), its first W elements.
+
+    Shapes as in `transform_rows`; nonlinearity as in `_cpu.backpropagate`.
+    """
+    _rows(F, radices, w, nonlinearity, <real*> &y_hat[0, 0, 0], False)
 
 
-cdef int _rows(Py_ssize_t start, Py_ssize_t stop, const long long[::1] radices,
-               const real[:, ::1] w, int nonlinearity, real* F, Py_ssize_t width,
-               Py_ssize_t n_columns, real* y_hat, bint forward) except -1:
-    cdef Py_ssize_t length = w.shape[1], n_radices = radices.shape[0], b, n_blocks
-    cdef const long long* r = &radices[0] if n_radices else NULL
+cdef int _rows(const real[:, :, :] F, const long long[::1] radices, const real[:, ::1] w,
+               int nonlinearity, real* y_hat, bint forward) except -1:
+    cdef Py_ssize_t length = w.shape[1], n_radices = radices.shape[0], width = F.shape[0]
+    cdef Py_ssize_t n = F.shape[2], n_columns = F.shape[1] * n, b
+    cdef Py_ssize_t stride = F.strides[1] // sizeof(real), step = F.strides[0] // sizeof(real)
     cdef Py_ssize_t block = block_columns_float if real is float else block_columns_double
+    cdef const long long* r = &radices[0] if n_radices else NULL
+    cdef real* f = <real*> &F[0, 0, 0]
     cdef char* memory = <char*> malloc(64 + 4 * length * 64 + 2 * length * sizeof(real))
     if memory == NULL:
         raise MemoryError()
     cdef char* work = memory + (64 - <uintptr_t> memory % 64)  # aligned
     cdef real* u = <real*> (work + 4 * length * 64)
-    start, stop = start * ITEM // block, stop * ITEM // block
-    n_blocks = (n_columns + block - 1) // block
     with nogil:
-        for b in range(start, min(stop, n_blocks)):
+        for b in range((n_columns + block - 1) // block):
             if real is float:
                 if forward:
-                    forward_block_float(b, length, width, n_columns, r, n_radices, &w[0, 0], u,
-                                        <vec_float*> work, F, y_hat)
+                    forward_block_float(b, length, width, n_columns, n, stride, step, r, n_radices,
+                                        &w[0, 0], u, <vec_float*> work, f, y_hat)
                 else:
-                    inverse_block_float(b, length, width, n_columns, r, n_radices, &w[0, 0], u,
-                                        <vec_float*> work, nonlinearity, y_hat, F)
+                    inverse_block_float(b, length, width, n_columns, n, stride, step, r, n_radices,
+                                        &w[0, 0], u, <vec_float*> work, nonlinearity, y_hat, f)
             else:
                 if forward:
-                    forward_block_double(b, length, width, n_columns, r, n_radices, &w[0, 0], u,
-                                         <vec_double*> work, F, y_hat)
+                    forward_block_double(b, length, width, n_columns, n, stride, step, r,
+                                         n_radices, &w[0, 0], u, <vec_double*> work, f, y_hat)
                 else:
-                    inverse_block_double(b, length, width, n_columns, r, n_radices, &w[0, 0], u,
-                                         <vec_double*> work, nonlinearity, y_hat, F)
+                    inverse_block_double(b, length, width, n_columns, n, stride, step, r,
+                                         n_radices, &w[0, 0], u, <vec_double*> work, nonlinearity,
+                                         y_hat, f)
     free(memory)
     return 0

@@ -177,22 +177,44 @@ static inline REAL FN(activate)(REAL x, int nonlinearity)
     return x;
 }
 
-/* F (width, n_columns) = phi(inverse transform, unnormalized, of y), block b of 2 LANES columns;
-   y (length / 2 + 1, n_columns) complex; work: room for 4 length vectors, aligned. */
+/* Where a block of columns stands in F: runs of neighbors. Column c of the transforms is map c % n
+   of row c / n, rows being stride apart. */
+struct FN(runs) {
+    Py_ssize_t count, start[2 * LANES], size[2 * LANES];
+};
+
+static void FN(find_runs)(struct FN(runs) *runs, Py_ssize_t c, Py_ssize_t end, Py_ssize_t n,
+                          Py_ssize_t stride)
+{
+    runs->count = 0;
+    while (c < end) {
+        const Py_ssize_t rest = n - c % n, size = rest < end - c ? rest : end - c;
+        runs->start[runs->count] = c / n * stride + c % n;
+        runs->size[runs->count++] = size;
+        c += size;
+    }
+}
+
+/* F (width, columns) = phi(inverse transform, unnormalized, of y), block b of 2 LANES columns;
+   y (length / 2 + 1, n_columns) complex, dense; F: rows of n maps stride apart, and the next of its
+   width elements step further; work: room for 4 length vectors, aligned. */
 static CLONES void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t width,
-                                     Py_ssize_t n_columns, const long long *radices,
+                                     Py_ssize_t n_columns, Py_ssize_t n, Py_ssize_t stride,
+                                     Py_ssize_t step, const long long *radices,
                                      Py_ssize_t n_radices, const REAL *w, REAL *u, VEC *work,
                                      int nonlinearity, const REAL *y, REAL *F)
 {
     const Py_ssize_t c = 2 * LANES * b;
-    const Py_ssize_t n = n_columns - c < 2 * LANES ? n_columns - c : 2 * LANES;
+    const Py_ssize_t end = n_columns < c + 2 * LANES ? n_columns : c + 2 * LANES;
+    struct FN(runs) runs;
+    FN(find_runs)(&runs, c, end, n, stride);
     /* the inverse transform is the forward one with real and imaginary parts exchanged */
     VEC *im = work, *re = work + 2 * length;
     for (Py_ssize_t k = 0; k <= length / 2; k++) {
         const Py_ssize_t mirror = (length - k) % length;
         const int hermitian = k == mirror; /* a real number, but for rounding */
         REAL z[4 * LANES] = {0};
-        memcpy(z, y + 2 * (k * n_columns + c), 2 * n * sizeof(REAL));
+        memcpy(z, y + 2 * (k * n_columns + c), 2 * (end - c) * sizeof(REAL));
         REAL *kr = (REAL *)(re + k), *ki = (REAL *)(im + k);
         REAL *mr = (REAL *)(re + mirror), *mi = (REAL *)(im + mirror);
         for (Py_ssize_t j = 0; j < LANES; j++) {
@@ -206,7 +228,7 @@ static CLONES void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
     re += side * length, im += side * length;
     for (Py_ssize_t x = 0; x < width; x++) {
         REAL out[2 * LANES];
-        const REAL *a = (const REAL *)(re + x), *d = (const REAL *)(im + x);
+        const REAL *a = (const REAL *)(re + x), *d = (const REAL *)(im + x), *source = out;
         if (nonlinearity == 1) {
             for (Py_ssize_t j = 0; j < LANES; j++)
                 out[j] = a[j] > 0 ? a[j] : 0, out[LANES + j] = d[j] > 0 ? d[j] : 0;
@@ -215,22 +237,31 @@ static CLONES void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
                 out[j] = FN(activate)(a[j], nonlinearity),
                 out[LANES + j] = FN(activate)(d[j], nonlinearity);
         }
-        memcpy(F + x * n_columns + c, out, n * sizeof(REAL));
+        for (Py_ssize_t i = 0; i < runs.count; i++) {
+            memcpy(F + x * step + runs.start[i], source, runs.size[i] * sizeof(REAL));
+            source += runs.size[i];
+        }
     }
 }
 
 /* y = transform of F, continued by zeros to its length; everything as in inverse_block. */
 static CLONES void FN(forward_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t width,
-                                     Py_ssize_t n_columns, const long long *radices,
+                                     Py_ssize_t n_columns, Py_ssize_t n, Py_ssize_t stride,
+                                     Py_ssize_t step, const long long *radices,
                                      Py_ssize_t n_radices, const REAL *w, REAL *u, VEC *work,
                                      const REAL *F, REAL *y)
 {
     const Py_ssize_t c = 2 * LANES * b;
-    const Py_ssize_t n = n_columns - c < 2 * LANES ? n_columns - c : 2 * LANES;
+    const Py_ssize_t end = n_columns < c + 2 * LANES ? n_columns : c + 2 * LANES;
+    struct FN(runs) runs;
+    FN(find_runs)(&runs, c, end, n, stride);
     VEC *re = work, *im = work + 2 * length;
     for (Py_ssize_t x = 0; x < width; x++) {
-        REAL in[2 * LANES] = {0};
-        memcpy(in, F + x * n_columns + c, n * sizeof(REAL));
+        REAL in[2 * LANES] = {0}, *target = in;
+        for (Py_ssize_t i = 0; i < runs.count; i++) {
+            memcpy(target, F + x * step + runs.start[i], runs.size[i] * sizeof(REAL));
+            target += runs.size[i];
+        }
         memcpy(re + x, in, sizeof(VEC));
         memcpy(im + x, in + LANES, sizeof(VEC));
     }
@@ -249,7 +280,7 @@ static CLONES void FN(forward_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
             out[2 * (LANES + j)] = (REAL)0.5 * (zi[j] + mi[j]);
             out[2 * (LANES + j) + 1] = (REAL)0.5 * (mr[j] - zr[j]);
         }
-        memcpy(y + 2 * (k * n_columns + c), out, 2 * n * sizeof(REAL));
+        memcpy(y + 2 * (k * n_columns + c), out, 2 * (end - c) * sizeof(REAL));
     }
 }
 

@@ -37,6 +37,7 @@ TUNINGS = {
     "short last strip": {"STRIP_BYTES": 6 * ROW, "KEEP_BYTES": 13 * ROW},
     "all strips kept": {"STRIP_BYTES": 8 * ROW, "IDLE_BYTES": 0},
     "three lanes, two panels": {"STRIP_BYTES": 8 * ROW, "PARTIAL_BYTES": 3 * 17**2 * 8},
+    "small tiles": {"TILE_MAPS": 3, "TILE_BYTES": 1, "MIN_TILES": 100},
 }
 
 
