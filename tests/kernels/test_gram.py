@@ -213,9 +213,9 @@ def test_row_fft_forward(rng, dtype, n_rows, n_maps):
         width = max(1, length - rng.integers(3))  # continued by zeros
         all_maps = rng.normal(size=(width, n_rows, n_maps + 3)).astype(dtype)
         F = all_maps[:, :, 2 : 2 + n_maps]  # some maps of many
-        y = np.full((length // 2 + 2, n_rows, 2 * n_maps), np.nan, dtype)
+        y = np.full((length // 2 + 2, 2, n_rows, n_maps), np.nan, dtype)
         _row_fft.transform_rows(F, *row_fft_tables(length, dtype), y[:-1])
-        y_hat = y[:-1].astype(np.float64).view(np.complex128)
+        y_hat = y[:-1, 0] + 1j * y[:-1, 1].astype(np.float64)
         expected = np.fft.rfft(F.astype(np.float64), length, axis=0)
         assert np.isnan(y[-1]).all(), length  # nothing is written behind the end
         assert error(y_hat, expected) < FFT_TOLERANCE[dtype], length
@@ -228,12 +228,12 @@ def test_row_fft_inverse(rng, dtype, n_rows, n_maps, nonlinearity):
     phi = reference.ACTIVATION[strips.NONLINEARITIES[nonlinearity]]
     for length in LENGTHS:
         width = max(1, length - rng.integers(3))  # the rest is not wanted
-        y = rng.normal(size=(length // 2 + 1, n_rows, 2 * n_maps)).astype(dtype)
+        y = rng.normal(size=(length // 2 + 1, 2, n_rows, n_maps)).astype(dtype)
         y /= np.sqrt(length)
         all_maps = np.full((width + 1, n_rows, n_maps + 3), np.nan, dtype)
         F = all_maps[:-1, :, 2 : 2 + n_maps]
         _row_fft.inverse_rows(y, *row_fft_tables(length, dtype), nonlinearity, F)
-        y_hat = y.astype(np.float64).view(np.complex128)
+        y_hat = y[:, 0] + 1j * y[:, 1].astype(np.float64)
         expected = phi(np.fft.irfft(y_hat, length, axis=0, norm="forward")[:width])
         assert np.abs(F - expected).max() < FFT_TOLERANCE[dtype], length
         F[:] = np.nan

@@ -1,41 +1,28 @@
 """The BLAS-shaped work of the Gram model: serial, without the GIL.
 
-Complex arrays come as their real views (last axis twice as long). Shapes are those of `strips`:
-K frequencies along a row of the image, R rows, N feature maps, n maps of one filter size f with
-q = f C numbers each (filter rows times channels).
+Complex arrays come as real and imaginary parts, apart. Shapes are those of `strips`: K frequencies
+along a row of the image, R rows, N feature maps, n maps of one filter size f with q = f C numbers
+each (filter rows times channels).
 
 BLAS is column-major: a row-major (P, N) array is its (N, P) matrix.
 """
 
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from scipy.linalg.cython_blas cimport cgemm, dgemm, dsyrk, sgemm, ssyrk, zgemm
+from scipy.linalg.cython_blas cimport dgemm, dsyrk, sgemm, ssyrk
 
 ctypedef fused real:
     float
     double
 
 
-cdef void cx_gemm(char* ta, int m, int n, int k, real* a, int lda, real* b, int ldb,
-                  real beta, real* c, int ldc) noexcept nogil:
-    """C = op(A) B + beta C, complex."""
-    cdef float complex one_c = 1, beta_c = <float complex> beta
-    cdef double complex one_z = 1, beta_z = <double complex> beta
+cdef void gemm(char* ta, char* tb, int m, int n, int k, real alpha, const real* a, int lda,
+               const real* b, int ldb, real beta, real* c, int ldc) noexcept nogil:
+    """C = alpha op(A) op(B) + beta C."""
     if real is float:
-        cgemm(ta, "N", &m, &n, &k, &one_c, <float complex*> a, &lda, <float complex*> b, &ldb,
-              &beta_c, <float complex*> c, &ldc)
+        sgemm(ta, tb, &m, &n, &k, &alpha, <real*> a, &lda, <real*> b, &ldb, &beta, c, &ldc)
     else:
-        zgemm(ta, "N", &m, &n, &k, &one_z, <double complex*> a, &lda, <double complex*> b, &ldb,
-              &beta_z, <double complex*> c, &ldc)
-
-
-cdef void gemm(char* tb, int m, int n, int k, real alpha, const real* a, int lda, const real* b,
-               int ldb, real beta, real* c, int ldc) noexcept nogil:
-    """C = alpha A op(B) + beta C."""
-    if real is float:
-        sgemm("N", tb, &m, &n, &k, &alpha, <real*> a, &lda, <real*> b, &ldb, &beta, c, &ldc)
-    else:
-        dgemm("N", tb, &m, &n, &k, &alpha, <real*> a, &lda, <real*> b, &ldb, &beta, c, &ldc)
+        dgemm(ta, tb, &m, &n, &k, &alpha, <real*> a, &lda, <real*> b, &ldb, &beta, c, &ldc)
 
 
 cdef void syrk(int n, int k, real alpha, const real* a, int lda, real beta, real* c,
@@ -47,50 +34,66 @@ cdef void syrk(int n, int k, real alpha, const real* a, int lda, real beta, real
         dsyrk("L", "N", &n, &k, &alpha, <real*> a, &lda, &beta, c, &ldc)
 
 
-def correlate(const real[:, :, ::1] x_hat, const real[:, ::1] w_hat, Py_ssize_t first_row,
-              real[:, :, ::1] y_hat):
-    """y_hat[k, r, n] = sum_q conj(w_hat[k, n, q]) x_hat[k, first_row + r + q] for one filter size.
+def correlate(const real[:, :, :, ::1] x_hat, const real[:, :, ::1] w_hat, Py_ssize_t first_row,
+              real[:, :, :, ::1] y_hat):
+    """y_hat[k, r, n] = sum_q conj(w_hat[k, q, n]) x_hat[k, first_row + r + q] for one filter size.
 
-    x_hat (K, rows, 2 C): transform of the padded image, read on from row to row; w_hat
-    (K, 2 n q), a part of a larger array; y_hat (K, R, 2 n).
+    x_hat (K, 3, rows, C): real, imaginary, and negative real part of the padded image's transform,
+    read on from row to row; w_hat (K, 2 q, n): real parts, then imaginary parts; y_hat (K, 2, R, n).
+
+    One real product for each frequency, and no transposition: the fast path of BLAS.
+    [Re y; Im y] = [[Re x, Im x]; [Im x, -Re x]] [Re w; Im w]
     """
-    cdef Py_ssize_t n_rows = y_hat.shape[1], n = y_hat.shape[2] // 2
-    cdef Py_ssize_t q = w_hat.shape[1] // (2 * n), k, r
-    cdef real* window = <real*> malloc(2 * n_rows * q * sizeof(real))
+    cdef Py_ssize_t n_rows = y_hat.shape[2], q = w_hat.shape[1] // 2, k, r
+    cdef int n = <int> y_hat.shape[3], width = <int> (2 * q)
+    cdef size_t n_bytes = q * sizeof(real)
+    cdef real* window = <real*> malloc(4 * n_rows * n_bytes)
+    cdef real* row
     if window == NULL:
         raise MemoryError()
     with nogil:
         for k in range(y_hat.shape[0]):
             for r in range(n_rows):
-                memcpy(window + 2 * r * q, &x_hat[k, first_row + r, 0], 2 * q * sizeof(real))
-            cx_gemm("C", <int> n, <int> n_rows, <int> q, <real*> &w_hat[k, 0], <int> q, window,
-                    <int> q, <real> 0, &y_hat[k, 0, 0], <int> n)
+                row = window + r * width
+                memcpy(row, &x_hat[k, 0, first_row + r, 0], n_bytes)
+                memcpy(row + q, &x_hat[k, 1, first_row + r, 0], n_bytes)
+                row = window + (n_rows + r) * width
+                memcpy(row, &x_hat[k, 1, first_row + r, 0], n_bytes)
+                memcpy(row + q, &x_hat[k, 2, first_row + r, 0], n_bytes)
+            gemm("N", "N", n, <int> (2 * n_rows), width, <real> 1, &w_hat[k, 0, 0], n, window,
+                 width, <real> 0, &y_hat[k, 0, 0, 0], n)
     free(window)
 
 
-def correlate_adjoint(const real[:, :, ::1] y_hat, const real[:, ::1] w_hat,
-                      real[:, :, ::1] dx_hat):
-    """dx_hat[k, r + q] = sum_n w_hat[k, n, q] y_hat[k, r, n] for one filter size.
+def correlate_adjoint(const real[:, :, :, ::1] y_hat, const real[:, :, ::1] w_hat,
+                      real[:, :, :, ::1] dx_hat):
+    """dx_hat[k, r + q] = sum_n w_hat[k, q, n] y_hat[k, r, n] for one filter size.
 
-    dx_hat (K, R + f - 1, 2 C), where q = f C numbers are read on from row to row.
+    dx_hat (K, 2, R + f - 1, C), where q = f C numbers are read on from row to row.
     """
-    cdef Py_ssize_t n_rows = y_hat.shape[1], n = y_hat.shape[2] // 2
-    cdef Py_ssize_t q = w_hat.shape[1] // (2 * n), k, r, i
-    cdef real* target
-    cdef real* source
-    cdef real* window = <real*> malloc(2 * n_rows * q * sizeof(real))
+    cdef Py_ssize_t n_rows = y_hat.shape[2], q = w_hat.shape[1] // 2, k, r, i
+    cdef int n = <int> y_hat.shape[3], width = <int> (2 * q)
+    cdef real* window = <real*> malloc(4 * n_rows * q * sizeof(real))
+    cdef real* re
+    cdef real* im
+    cdef real* of_re
+    cdef real* of_im
     if window == NULL:
         raise MemoryError()
     with nogil:
-        memset(&dx_hat[0, 0, 0], 0, dx_hat.shape[0] * dx_hat.shape[1] * dx_hat.shape[2] * sizeof(real))
+        memset(&dx_hat[0, 0, 0, 0], 0, dx_hat.shape[0] * 2 * dx_hat.shape[2] * dx_hat.shape[3]
+               * sizeof(real))
         for k in range(y_hat.shape[0]):
-            cx_gemm("N", <int> q, <int> n_rows, <int> n, <real*> &w_hat[k, 0], <int> q,
-                    <real*> &y_hat[k, 0, 0], <int> n, <real> 0, window, <int> q)
+            # rows of the window: Re w and Im w times Re y, then times Im y
+            gemm("T", "N", width, <int> (2 * n_rows), n, <real> 1, &w_hat[k, 0, 0], n,
+                 &y_hat[k, 0, 0, 0], n, <real> 0, window, width)
             for r in range(n_rows):
-                target = &dx_hat[k, r, 0]
-                source = window + 2 * r * q
-                for i in range(2 * q):
-                    target[i] += source[i]
+                re, im = &dx_hat[k, 0, r, 0], &dx_hat[k, 1, r, 0]
+                of_re, of_im = window + r * width, window + (n_rows + r) * width
+                for i in range(q):
+                    re[i] += of_re[i] - of_im[q + i]
+                for i in range(q):
+                    im[i] += of_re[q + i] + of_im[i]
     free(window)
 
 
@@ -115,7 +118,7 @@ def accumulate_gram(Py_ssize_t start, Py_ssize_t stop, const real[:, ::1] F, rea
             syrk(width, n_pixels, scale, &F[m0, i0], n_maps, <real> 1,
                  &partial[t // n_panels, i0, i0], n_maps)
             if rest > 0:
-                gemm("T", rest, width, n_pixels, scale, &F[m0, i1], n_maps, &F[m0, i0], n_maps,
+                gemm("N", "T", rest, width, n_pixels, scale, &F[m0, i1], n_maps, &F[m0, i0], n_maps,
                      <real> 1, &partial[t // n_panels, i0, i1], n_maps)
 
 
@@ -132,7 +135,7 @@ def backpropagate(Py_ssize_t start, Py_ssize_t stop, const real[:, ::1] D, int n
     if d == NULL:
         raise MemoryError()
     with nogil:
-        gemm("N", n_maps, n_pixels, n_maps, <real> 1, &D[0, 0], n_maps, f, n_maps, <real> 0, d,
+        gemm("N", "N", n_maps, n_pixels, n_maps, <real> 1, &D[0, 0], n_maps, f, n_maps, <real> 0, d,
              n_maps)
         # written to d, without a branch, so that the loops are vectorized
         if nonlinearity == 1:

@@ -77,22 +77,22 @@ def roots(length, dtype):
 
 
 def transform_rows(const real[:, :, :] F, const long long[::1] radices, const real[:, ::1] w,
-                   real[:, :, ::1] y_hat):
+                   real[:, :, :, ::1] y_hat):
     """y_hat = transform of F along its first axis.
 
     F (W, R, n), its last axis dense, is continued by zeros to the length of w (2, length), the
-    roots of unity; y_hat (length // 2 + 1, R, 2 n) has real and imaginary parts side by side.
+    roots of unity; y_hat (length // 2 + 1, 2, R, n): real parts, then imaginary parts.
     """
-    _rows(F, radices, w, 0, &y_hat[0, 0, 0], True)
+    _rows(F, radices, w, 0, &y_hat[0, 0, 0, 0], True)
 
 
-def inverse_rows(const real[:, :, ::1] y_hat, const long long[::1] radices, const real[:, ::1] w,
+def inverse_rows(const real[:, :, :, ::1] y_hat, const long long[::1] radices, const real[:, ::1] w,
                  int nonlinearity, real[:, :, :] F):
     """F = phi(inverse transform of y_hat, without the factor 1 / length), its first W elements.
 
     Shapes as in `transform_rows`; nonlinearity as in `_cpu.backpropagate`.
     """
-    _rows(F, radices, w, nonlinearity, <real*> &y_hat[0, 0, 0], False)
+    _rows(F, radices, w, nonlinearity, <real*> &y_hat[0, 0, 0, 0], False)
 
 
 cdef int _rows(const real[:, :, :] F, const long long[::1] radices, const real[:, ::1] w,

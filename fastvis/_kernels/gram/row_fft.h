@@ -196,8 +196,9 @@ static void FN(find_runs)(struct FN(runs) *runs, Py_ssize_t c, Py_ssize_t end, P
 }
 
 /* F (width, columns) = phi(inverse transform, unnormalized, of y), block b of 2 LANES columns;
-   y (length / 2 + 1, n_columns) complex, dense; F: rows of n maps stride apart, and the next of its
-   width elements step further; work: room for 4 length vectors, aligned. */
+   y (length / 2 + 1, 2, n_columns), dense: real, then imaginary parts; F: rows of n maps stride
+   apart, and the next of its width elements step further; work: room for 4 length vectors,
+   aligned. */
 static CLONES void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t width,
                                      Py_ssize_t n_columns, Py_ssize_t n, Py_ssize_t stride,
                                      Py_ssize_t step, const long long *radices,
@@ -212,17 +213,15 @@ static CLONES void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
     VEC *im = work, *re = work + 2 * length;
     for (Py_ssize_t k = 0; k <= length / 2; k++) {
         const Py_ssize_t mirror = (length - k) % length;
-        const int hermitian = k == mirror; /* a real number, but for rounding */
-        REAL z[4 * LANES] = {0};
-        memcpy(z, y + 2 * (k * n_columns + c), 2 * (end - c) * sizeof(REAL));
-        REAL *kr = (REAL *)(re + k), *ki = (REAL *)(im + k);
-        REAL *mr = (REAL *)(re + mirror), *mi = (REAL *)(im + mirror);
-        for (Py_ssize_t j = 0; j < LANES; j++) {
-            const REAL ar = z[2 * j], br = z[2 * (LANES + j)];
-            const REAL ai = hermitian ? 0 : z[2 * j + 1], bi = hermitian ? 0 : z[2 * (LANES + j) + 1];
-            mr[j] = ar + bi, mi[j] = br - ai;
-            kr[j] = ar - bi, ki[j] = br + ai;
-        }
+        REAL real[2 * LANES] = {0}, imag[2 * LANES] = {0};
+        memcpy(real, y + 2 * k * n_columns + c, (end - c) * sizeof(REAL));
+        if (k != mirror) /* else a real number, but for rounding */
+            memcpy(imag, y + (2 * k + 1) * n_columns + c, (end - c) * sizeof(REAL));
+        VEC ar, br, ai, bi;
+        memcpy(&ar, real, sizeof(VEC)), memcpy(&br, real + LANES, sizeof(VEC));
+        memcpy(&ai, imag, sizeof(VEC)), memcpy(&bi, imag + LANES, sizeof(VEC));
+        re[mirror] = ar + bi, im[mirror] = br - ai;
+        re[k] = ar - bi, im[k] = br + ai;
     }
     const int side = FN(fft)(length, radices, n_radices, w, u, work, work + 2 * length);
     re += side * length, im += side * length;
@@ -268,19 +267,14 @@ static CLONES void FN(forward_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
     memset(re + width, 0, (length - width) * sizeof(VEC));
     memset(im + width, 0, (length - width) * sizeof(VEC));
     const int side = FN(fft)(length, radices, n_radices, w, u, re, im);
+    const REAL half = (REAL)0.5;
     re += side * length, im += side * length;
     for (Py_ssize_t k = 0; k <= length / 2; k++) {
         const Py_ssize_t mirror = (length - k) % length;
-        const REAL *zr = (const REAL *)(re + k), *zi = (const REAL *)(im + k);
-        const REAL *mr = (const REAL *)(re + mirror), *mi = (const REAL *)(im + mirror);
-        REAL out[4 * LANES];
-        for (Py_ssize_t j = 0; j < LANES; j++) {
-            out[2 * j] = (REAL)0.5 * (zr[j] + mr[j]);
-            out[2 * j + 1] = (REAL)0.5 * (zi[j] - mi[j]);
-            out[2 * (LANES + j)] = (REAL)0.5 * (zi[j] + mi[j]);
-            out[2 * (LANES + j) + 1] = (REAL)0.5 * (mr[j] - zr[j]);
-        }
-        memcpy(y + 2 * (k * n_columns + c), out, 2 * (end - c) * sizeof(REAL));
+        const VEC real[2] = {(re[k] + re[mirror]) * half, (im[k] + im[mirror]) * half};
+        const VEC imag[2] = {(im[k] - im[mirror]) * half, (re[mirror] - re[k]) * half};
+        memcpy(y + 2 * k * n_columns + c, real, (end - c) * sizeof(REAL));
+        memcpy(y + (2 * k + 1) * n_columns + c, imag, (end - c) * sizeof(REAL));
     }
 }
 

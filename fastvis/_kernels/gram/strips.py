@@ -2,10 +2,10 @@
 
 One plan serves one filter bank, image shape, padding and dtype::
 
-    image -> pad -> transform along the rows -> x_hat             shapes
+    image -> pad -> transform along the rows -> x_hat             shapes (complex as 2 reals)
     for each strip of R rows:
         for each tile (some filters of one size, some rows):
-            y_hat = correlate(x_hat, w_hat)   complex GEMMs       (K, rows, n)
+            y_hat = correlate(x_hat, w_hat)   GEMMs               (K, 2, rows, n)
             F     = phi(inverse transform)                        (W, rows, n)
         G += F' F / M                         SYRK                (N, N)
     and for the gradient, with D = (dG + dG') / M, for each strip:
@@ -49,7 +49,7 @@ class Filters(NamedTuple):
 
     maps: slice  # their place among all feature maps
     size: int  # f
-    w_hat: np.ndarray  # (K, n f C)
+    w_hat: np.ndarray  # (K, 2 f C, n): real parts, then imaginary parts
 
 
 class StripPlan:
@@ -94,12 +94,13 @@ class StripPlan:
             turns = np.outer(np.arange(self.length // 2 + 1), np.arange(f) - f // 2) / self.length
             # with the factor 1 / length of the inverse transforms of features and gradient
             dft = np.exp(-2j * np.pi * turns) / self.length
-            dft = dft.astype(np.result_type(self.dtype, np.complex64))
+            dft = np.stack([dft.real, dft.imag], axis=1).reshape(-1, f).astype(self.dtype)
             for i in range(0, n, TILE_MAPS):
-                part = np.moveaxis(w[i : i + TILE_MAPS], 2, 0)
+                part = w[i : i + TILE_MAPS].transpose(2, 1, 3, 0)
                 with one_blas_thread:  # the same bytes, whoever else holds BLAS to one thread
                     w_hat = dft @ part.reshape(f, -1)
-                maps = slice(first_map + i, first_map + i + part.shape[1])
+                w_hat = w_hat.reshape(len(turns), -1, part.shape[3])
+                maps = slice(first_map + i, first_map + i + part.shape[3])
                 groups.append(Filters(maps, f, w_hat))
             first_map += n
         return sorted(groups, key=lambda group: -group.size)
@@ -164,18 +165,20 @@ class StripPlan:
     def _backward(self, d_gram, x_hat, kept, buffers):
         """The image gradient; overwrites the feature maps in ``kept``."""
         D = np.ascontiguousarray((d_gram + d_gram.T) / np.prod(self.shape), dtype=self.dtype)
-        dx_hat = np.zeros_like(x_hat)
+        dx_hat = np.zeros_like(x_hat[:, :2])
         for strip, F in kept.items():
             self._features_adjoint(D, F, strip, dx_hat)
         for strip in self.strips[: len(self.strips) - len(kept)]:
             F = self._features(x_hat, strip, buffers[0])
             self._features_adjoint(D, F, strip, dx_hat)
+        dx_hat = dx_hat[:, 0] + 1j * dx_hat[:, 1]
         d_padded = scipy.fft.irfft(dx_hat, self.length, axis=0, norm="forward")
         return self.padding.adjoint(d_padded)
 
     def _transform_image(self, image):
-        """The padded image's transform (K, rows, C)."""
-        return np.ascontiguousarray(scipy.fft.rfft(self.padding.apply(image), axis=0))
+        """The padded image's transform (K, 3, rows, C): real, imaginary, negative real part."""
+        x_hat = scipy.fft.rfft(self.padding.apply(image), axis=0)
+        return np.stack([x_hat.real, x_hat.imag, -x_hat.real], axis=1)
 
     # Over one strip: each step is spread over the threads
 
@@ -191,8 +194,8 @@ class StripPlan:
 
     @contextmanager
     def _spectrum(self, n_rows, n_maps):
-        """Memory for y_hat (K, rows, 2 n), real and imaginary parts side by side, of one tile."""
-        shape = (self.length // 2 + 1, n_rows, 2 * n_maps)
+        """Memory for y_hat (K, 2, rows, n) of one tile."""
+        shape = (self.length // 2 + 1, 2, n_rows, n_maps)
         try:
             memory = self._idle_spectra.pop()
         except IndexError:
@@ -208,7 +211,7 @@ class StripPlan:
         F = buffer.reshape(-1)[: self.shape[1] * (stop - start) * self.n_maps]
         F = F.reshape(self.shape[1], stop - start, self.n_maps)
         tiles = self._tiles(stop - start)
-        run_ranges(self._features_of_tile, len(tiles), tiles, _real(x_hat), start, F, grain=1)
+        run_ranges(self._features_of_tile, len(tiles), tiles, x_hat, start, F, grain=1)
         return F
 
     def _features_of_tile(self, i, _, tiles, x_hat, start, F):
@@ -216,7 +219,7 @@ class StripPlan:
         first_row = start + r0 + self.pad - group.size // 2
         part = F[:, r0:r1, group.maps]
         with self._spectrum(r1 - r0, part.shape[2]) as y_hat:
-            _cpu.correlate(x_hat, _real(group.w_hat), first_row, y_hat)
+            _cpu.correlate(x_hat, group.w_hat, first_row, y_hat)
             _row_fft.inverse_rows(y_hat, self.radices, self.roots, self.nonlinearity, part)
 
     def _accumulate_gram(self, F, partial):
@@ -249,16 +252,16 @@ class StripPlan:
         parts = run_ranges(self._adjoint_of_tile, len(tiles), tiles, F, grain=1)
         for (group, r0, _), part in zip(tiles, parts, strict=True):
             first_row = start + r0 + self.pad - group.size // 2
-            dx_hat[:, first_row : first_row + part.shape[1]] += part
+            dx_hat[:, :, first_row : first_row + part.shape[2]] += part
 
     def _adjoint_of_tile(self, i, _, tiles, F):
         group, r0, r1 = tiles[i]
-        shape = (self.length // 2 + 1, r1 - r0 + group.size - 1, self.n_channels)
-        dx_hat = np.empty(shape, group.w_hat.dtype)
+        shape = (self.length // 2 + 1, 2, r1 - r0 + group.size - 1, self.n_channels)
+        dx_hat = np.empty(shape, self.dtype)
         part = F[:, r0:r1, group.maps]
         with self._spectrum(r1 - r0, part.shape[2]) as y_hat:
             _row_fft.transform_rows(part, self.radices, self.roots, y_hat)
-            _cpu.correlate_adjoint(y_hat, _real(group.w_hat), _real(dx_hat))
+            _cpu.correlate_adjoint(y_hat, group.w_hat, dx_hat)
         return dx_hat
 
 
@@ -269,8 +272,3 @@ def relative_error(gram, target):
     loss = np.sum(np.square(difference, dtype=np.float64)) / norm
     difference *= 2 / norm
     return float(loss), difference
-
-
-def _real(array):
-    """A complex array as real and imaginary parts side by side."""
-    return array.view(array.real.dtype)
