@@ -17,7 +17,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, OSError, MemoryError) as error:
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
         print(f"fastvis: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -92,6 +92,28 @@ def test_palettes_are_looked_up(colors, tmp_path):
     np.testing.assert_array_equal(load_image(tmp_path / "palette.png"), expected)
 
 
+def test_black_and_white(colors, tmp_path):
+    bright = colors[..., 0] > 90
+    Image.fromarray(bright).save(tmp_path / "fax.png")
+    expected = np.repeat(bright[..., None], 3, axis=2).astype(np.float32)
+    np.testing.assert_array_equal(load_image(tmp_path / "fax.png"), expected)
+
+
+def test_inks_are_not_taken_for_lights(colors, tmp_path):
+    Image.fromarray(colors).convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    error = np.abs(load_image(tmp_path / "print.jpg") - as_loaded(colors))
+    assert error.mean() < 0.03
+
+
+def test_photographs_stand_upright(colors, tmp_path):
+    image = Image.fromarray(colors)
+    exif = image.getexif()
+    exif[0x0112] = 6  # the camera was turned: the first row is the right side
+    image.save(tmp_path / "phone.png", exif=exif)
+    upright = np.rot90(colors, -1)
+    np.testing.assert_array_equal(load_image(tmp_path / "phone.png"), as_loaded(upright))
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.gif"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_of_several_frames_the_first_is_taken(name, mode, colors, tmp_path):

@@ -1,5 +1,6 @@
 """run_ranges, the number of threads, and the limiter of BLAS threads."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -120,16 +121,15 @@ def test_an_error_without_threads():
 
 
 def test_a_thread_that_cannot_start_stops_the_others(monkeypatch):
-    class Thread(threading.Thread):
-        n_starts = 0
+    n_starts = itertools.count(1)
+    start_new_thread = threads._thread.start_new_thread
 
-        def start(self):
-            Thread.n_starts += 1
-            if Thread.n_starts == 2:
-                raise RuntimeError("can't start new thread")
-            super().start()
+    def start(*args):
+        if next(n_starts) == 2:
+            raise RuntimeError("can't start new thread")
+        return start_new_thread(*args)
 
-    monkeypatch.setattr(threading, "Thread", Thread)
+    monkeypatch.setattr(threads._thread, "start_new_thread", start)
     kernel = Pieces()
     with pytest.raises(RuntimeError, match="can't start"):
         run_ranges(kernel, 1000, grain=1, threads=4)

@@ -7,6 +7,7 @@ over pieces are the same to the last bit for any number of threads. No thread ou
 so a forked child (a DataLoader worker) starts clean.
 """
 
+import _thread
 import functools
 import os
 import queue
@@ -134,7 +135,7 @@ def run_ranges(kernel, n, *args, grain, threads=None):
     results = [None] * len(pieces)
     errors = []
     todo = list(range(len(pieces)))[::-1]
-    ended = queue.SimpleQueue()
+    ended, wake = [], queue.SimpleQueue()
 
     def work():
         while not errors:
@@ -149,26 +150,25 @@ def run_ranges(kernel, n, *args, grain, threads=None):
 
     def help_out():
         work()
-        ended.put(True)
+        ended.append(True)
+        wake.put(True)
 
-    helpers = []
+    # threading.Thread's start and join break when Ctrl-C comes in the middle of them
+    n_helpers = 0
     try:
         for _ in range(threads - 1):
-            helper = threading.Thread(target=help_out)
-            helper.start()
-            helpers.append(helper)
+            _thread.start_new_thread(help_out, ())
+            n_helpers += 1
         work()
     except BaseException as error:  # a thread that cannot start; Ctrl-C between two pieces
         errors.append(error)
-    n_running = len(helpers)
-    while n_running:
+    while len(ended) < n_helpers:
         try:
-            ended.get()  # unlike join, it can be tried again after an interrupt
-            n_running -= 1
+            wake.get(timeout=0.1)
+        except queue.Empty:
+            pass
         except KeyboardInterrupt as error:  # the others finish their piece and stop
             errors.append(error)
-    for helper in helpers:
-        helper.join()
     if errors:
         raise errors[0]
     return results

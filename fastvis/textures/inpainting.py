@@ -11,6 +11,7 @@ from .synthesis import (
     as_image,
     check_bounds,
     check_extent,
+    check_model,
     check_options,
     default_model,
 )
@@ -96,7 +97,7 @@ def inpaint(
     like = OutputLike(image)
     image, reference, init = as_image(image), as_image(reference), as_image(init)
     bounds = check_bounds(bounds)
-    channels = None if model is None else model.channels
+    channels = None if check_model(model) is None else model.channels
     image = check_image(image, "image", channels=channels, bounds=bounds)
     check_extent(image.shape, "image")
     mask = check_mask(mask, image)
@@ -119,7 +120,13 @@ def inpaint(
             patch_size = image.shape[:2] if reference is not None else _half(image)
         patch_size = check_size(patch_size, "patch_size")
         clear = None if reference is not None else [~mask]
-        texture = sample_patches([texture], patch_size, n_patches, rng, where=clear)
+        try:
+            texture = sample_patches([texture], patch_size, n_patches, rng, where=clear)
+        except ValueError as error:
+            raise ValueError(
+                f"patch_size must leave room for patches beside the mask; got {patch_size}. "
+                "Pass a smaller one, or a reference of that size."
+            ) from error
     target = model.target(texture)
 
     start = image.copy()

@@ -4,6 +4,7 @@ import numpy as np
 
 from .._kernels.gram import StripPlan
 from .._validation import check_array, check_choice, check_image
+from .bank import FilterBank
 from .patches import check_images
 
 IMAGENET_MEAN = np.array([123.0, 117.0, 104.0]) / 255
@@ -58,6 +59,10 @@ class GramModel:
     """
 
     def __init__(self, bank, nonlinearity="relu", padding="zero", mean=None):
+        if not isinstance(bank, FilterBank):
+            raise TypeError(
+                f"bank must be a FilterBank; got {type(bank).__name__}. Pass FilterBank(filters)."
+            )
         self.bank = bank
         self.nonlinearity = check_choice(
             nonlinearity, "nonlinearity", ("relu", "sigmoid", "linear")

@@ -66,8 +66,8 @@ def synthesize(
     Parameters
     ----------
     reference : array_like, (H, W, C) or (H, W); or torch.Tensor, (C, H, W) or (1, C, H, W)
-        Values within ``bounds``; uint8 is divided by 255. float64 images are synthesized in
-        float64, all others in float32. A CUDA tensor runs on its GPU.
+        Values within ``bounds``; uint8 is divided by 255. uint8 and float32 are synthesized in
+        float32, all others in float64. A CUDA tensor runs on its GPU.
     model : GramModel or VGGLoss, optional
         The statistics. By default 8 x 128 random filters of 3 to 55 px with zero padding, the
         reference's channel means subtracted. With ``padding="periodic"`` the result can be tiled.
@@ -134,7 +134,7 @@ def synthesize(
     like = OutputLike(reference)
     reference, init = as_image(reference), as_image(init)
     bounds = check_bounds(bounds)
-    channels = None if model is None else model.channels
+    channels = None if check_model(model) is None else model.channels
     reference = check_image(reference, "reference", channels=channels, bounds=bounds)
     if init is not None:
         init = check_image(init, "init", channels=reference.shape[2], bounds=bounds)
@@ -171,6 +171,16 @@ def synthesize(
         return like.result(results[0])
     variety = diversity([result.image for result in results]) if len(results) > 1 else np.nan
     return SynthesisSamples(tuple(like.result(result) for result in results), variety)
+
+
+def check_model(model):
+    """Refuse what is no texture model."""
+    if model is not None and not hasattr(model, "loss_and_grad"):
+        raise TypeError(
+            f"model must be a GramModel or VGGLoss; got {type(model).__name__}. "
+            "Pass GramModel(bank) for a bank of filters."
+        )
+    return model
 
 
 def default_model(reference, rng, n_maps=128, padding="zero"):

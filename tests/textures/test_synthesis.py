@@ -104,7 +104,7 @@ def test_without_nonlinearity_textures_are_clearly_worse(brick_errors):
 
 
 def test_one_scale_is_worse_than_many_with_as_many_maps(brick_errors):
-    assert brick_errors["single scale"] > 2 * brick_errors["multi-scale"]
+    assert brick_errors["single scale"] > 1.5 * brick_errors["multi-scale"]
 
 
 def test_more_maps_are_better(brick_errors):
