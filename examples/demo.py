@@ -27,8 +27,8 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>fastvis: textures from random filters</title>
 <style>
-  body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem;
-         color: #222; background: #fff; }}
+  body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem;
+         padding: 0 1rem; color: #222; background: #fff; }}
   section {{ display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start;
             margin: 2rem 0; }}
   figure {{ margin: 0; }}

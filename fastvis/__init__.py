@@ -2,10 +2,10 @@
 
 The subpackages are loaded on first use: ``import fastvis`` itself imports nothing heavy.
 
-=================  ==========================================================
+====================  ===========================================================
 ``fastvis.textures``  random-filter texture models, synthesis, inpainting, metrics
 ``fastvis.torch``     the kernels as differentiable PyTorch operators
-=================  ==========================================================
+====================  ===========================================================
 """
 
 from importlib import import_module

@@ -52,17 +52,19 @@ def _texture(options):
     from ._images import check_writable, load_image, save_image
     from ._random import check_rng
     from ._validation import check_int, check_size
-    from .textures.synthesis import default_model, synthesize
+    from .textures.synthesis import check_extent, default_model, synthesize
 
     check_writable(options.output)
     size = None if options.size is None else check_size(options.size, "--size")
     check_int(options.iterations, "--iterations", minimum=1)
     check_int(options.maps, "--maps", minimum=1)
     n = check_int(options.reference_size, "--reference-size", minimum=16)
-    rng = check_rng(options.seed)
+    rng = check_rng(check_int(options.seed, "--seed", minimum=0))
     reference = _reduce(load_image(options.photo), n)
 
-    model = default_model(reference, rng, options.maps, "periodic" if options.tile else "zero")
+    check_extent(reference.shape, "the photograph")
+    padding = "periodic" if options.tile else "zero"
+    model = default_model(reference, rng, "the photograph", options.maps, padding)
     result = synthesize(
         reference, model, size=size, max_iter=options.iterations, rng=rng, progress=True
     )

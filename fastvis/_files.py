@@ -13,7 +13,7 @@ def replacing(path):
     An error inside the block leaves an older file as it was, and no temporary one.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

@@ -1,6 +1,6 @@
 """Photographs from and to files."""
 
-import os
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,13 @@ def check_writable(path):
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
         raise ValueError(f"{path} must end in one of {', '.join(WRITABLE)}.")
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{path} cannot be written: is its folder there, and yours?")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError
+        path.exists()  # an OSError if the name is too long
+        trial = path.with_name(f".{secrets.token_hex(6)}.tmp")
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: is its folder there, and yours?") from error
 

@@ -59,6 +59,8 @@ def check_array(array, name, *, ndim=None, axes="", finite=True, remedy=""):
 
 
 def _as_array(array, name):
+    if np.ma.is_masked(array):
+        raise ValueError(f"{name} must not have masked values. Pass array.filled(value).")
     try:
         return np.asarray(array)
     except (ValueError, TypeError) as error:

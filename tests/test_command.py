@@ -284,7 +284,7 @@ def test_a_folder_of_others(photo, tmp_path, capsys):
         (["--iterations", "0"], "--iterations must be an integer >= 1; got 0"),
         (["--maps", "0"], "--maps must be an integer >= 1; got 0"),
         (["--reference-size", "8"], "--reference-size must be an integer >= 16; got 8"),
-        (["--seed", "-1"], "must not be negative; got -1"),
+        (["--seed", "-1"], "--seed must be an integer >= 0; got -1"),
     ],
 )
 def test_numbers_that_cannot_be(options, message, photo, old, capsys):

@@ -10,13 +10,12 @@ structure (single stones) but lose the long range; 55-pixel filters keep the lon
 the fine structure; the multi-scale model has both. Without the nonlinearity dark and light cannot
 be told apart, and edges are gone.
 
-Measured on 2 vCPU, Python 3.11: TODO
+Measured on 2 vCPU, Python 3.11, held-out error of multi-scale, 11 px alone, and linear: brick 0.0043,
+0.048, 0.076; gravel 0.0015, 0.0020, 0.014; gland 0.0069, 0.012, 0.12.
 """
 
 # %%
-from common import SCALES, arguments, finish, grid, grow, photograph, random_model, table
-
-from fastvis.textures import metrics
+from common import SCALES, arguments, finish, grid, grow, heldout, photograph, random_model, table
 
 args = arguments()
 size, n_maps, max_iter = (256, 1024, 2000) if args.full else (128, 128, 200)
@@ -32,9 +31,9 @@ for name in names:
     images = []
     for label, (sizes, nonlinearity) in models.items():
         n = n_maps // len(SCALES) if sizes == SCALES else n_maps
-        model = random_model(reference, n, sizes, nonlinearity)
+        model = random_model(n, sizes, nonlinearity)
         images.append(grow(f"{name}, {label}", reference, model, max_iter=max_iter))
-    errors = [metrics.heldout_gram_error(image, reference) for image in images]
+    errors = [heldout(image, reference) for image in images]
     rows.append([reference, *((image, f"{e:.1e}") for image, e in zip(images, errors))])
     measured.append([name, *errors])
 

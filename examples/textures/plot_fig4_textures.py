@@ -12,16 +12,16 @@ most of all on regular ones (brick, coins). With ``--weights`` two claims are co
 textures (7) is lower for the multi-scale sample than for VGG's own, which minimizes it; and how
 often (7) prefers VGG's sample where the held-out error prefers the multi-scale sample.
 
-Measured on 2 vCPU, Python 3.11: TODO
+Measured on 2 vCPU, Python 3.11, held-out error of 11 px and of multi-scale: brick 0.047 and 0.0044,
+gravel 0.0020 and 0.0015, grass 0.0018 and 0.0016, coins 0.035 and 0.0060, gland 0.012 and 0.0069,
+wood 0.029 and 0.0062.
 """
 
 # %%
 # The paper has 20 textures; here are those of the photographs that scikit-image carries which are
 # like textures, each as large as it is, up to the size asked for.
 
-from common import TEXTURES, arguments, finish, grid, grow, photograph, random_model, table
-
-from fastvis.textures import metrics
+from common import TEXTURES, arguments, finish, grid, grow, heldout, photograph, random_model, table
 
 args = arguments()
 size, n_maps, max_iter = (256, 1024, 2000) if args.full else (128, 128, 200)
@@ -31,15 +31,15 @@ labels = ["11 px", "multi-scale"] + ["VGG-19"] * (args.vgg is not None)
 rows, measured = [], []
 for name in names:
     reference = photograph(name, size)
-    models = [random_model(reference, n_maps, 11), random_model(reference, n_maps // 8), args.vgg]
+    models = [random_model(n_maps, 11), random_model(n_maps // 8), args.vgg]
     images = [
         grow(f"{name}, {label}", reference, model, max_iter=max_iter)
         for label, model in zip(labels, models)
     ]
-    heldout = [metrics.heldout_gram_error(image, reference) for image in images]
-    losses = heldout if args.vgg is None else [args.vgg(image, reference) for image in images]
+    errors = [heldout(image, reference) for image in images]
+    losses = errors if args.vgg is None else [args.vgg(image, reference) for image in images]
     rows.append([(reference, name), *((image, f"{e:.1e}") for image, e in zip(images, losses))])
-    measured.append([name, *heldout, *(losses if args.vgg is not None else [])])
+    measured.append([name, *errors, *(losses if args.vgg is not None else [])])
 
 # %%
 header = ["texture", *(f"held-out, {label}" for label in labels)]

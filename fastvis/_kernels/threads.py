@@ -135,7 +135,7 @@ def run_ranges(kernel, n, *args, grain, threads=None):
     results = [None] * len(pieces)
     errors = []
     todo = list(range(len(pieces)))[::-1]
-    ended, wake = [], queue.SimpleQueue()
+    begun, ended, wake = [], [], queue.SimpleQueue()
 
     def work():
         while not errors:
@@ -149,20 +149,19 @@ def run_ranges(kernel, n, *args, grain, threads=None):
                 errors.append(error)
 
     def help_out():
+        begun.append(True)
         work()
         ended.append(True)
         wake.put(True)
 
     # threading.Thread's start and join break when Ctrl-C comes in the middle of them
-    n_helpers = 0
     try:
         for _ in range(threads - 1):
             _thread.start_new_thread(help_out, ())
-            n_helpers += 1
         work()
     except BaseException as error:  # a thread that cannot start; Ctrl-C between two pieces
         errors.append(error)
-    while len(ended) < n_helpers:
+    while len(ended) < len(begun):  # who begins later finds nothing to do
         try:
             wake.get(timeout=0.1)
         except queue.Empty:

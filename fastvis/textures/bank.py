@@ -23,6 +23,8 @@ _UNREADABLE = (
     KeyError,
     AttributeError,
     EOFError,
+    OSError,
+    RuntimeError,  # and NotImplementedError
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -234,6 +236,8 @@ class FilterBank:
         """
         size = _check_odd(size, "size")
         check_choice(color, "color", ("separate", "joint"))
+        if color == "joint":
+            check_int(channels, "channels", minimum=1, maximum=6)  # 3^6 f^2 filters
         channels = check_int(channels, "channels", minimum=1)
         dtype = _check_dtype(dtype)
         if color == "separate":

@@ -56,7 +56,8 @@ def inpaint(
     n_patches : int
         Number of patches for "patches".
     patch_size : int or (height, width), optional
-        By default the image's size with a ``reference``, else half of it.
+        By default the image's size with a ``reference``, else half of it; a frame (`frame_mask`)
+        leaves no room for that, and needs a reference or a smaller size.
     init : array_like, optional
         Values to start from in the masked pixels; uniform noise within ``bounds`` by default.
     max_iter, bounds, tol, target_loss, progress, callback
@@ -114,7 +115,11 @@ def inpaint(
     rng = check_rng(rng)
 
     texture = image if reference is None else reference
-    model = like.model(default_model(texture, rng) if model is None else model)
+    if model is None:
+        of_hole = reference is None and statistics == "patches"  # is left out of everything
+        name = "image" if reference is None else "reference"
+        model = default_model(image[~mask] if of_hole else texture, rng, name)
+    model = like.model(model)
     if statistics == "patches":
         if patch_size is None:
             patch_size = image.shape[:2] if reference is not None else _half(image)
@@ -123,9 +128,10 @@ def inpaint(
         try:
             texture = sample_patches([texture], patch_size, n_patches, rng, where=clear)
         except ValueError as error:
+            place = "in the reference" if clear is None else "beside the mask"
             raise ValueError(
-                f"patch_size must leave room for patches beside the mask; got {patch_size}. "
-                "Pass a smaller one, or a reference of that size."
+                f"patch_size must leave room for patches {place}; got {patch_size}. "
+                "Pass a smaller one, or a larger reference."
             ) from error
     target = model.target(texture)
 

@@ -74,6 +74,9 @@ class GramModel:
     def __repr__(self):
         return f"GramModel({self.bank!r}, {self.nonlinearity!r}, padding={self.padding!r})"
 
+    def __getstate__(self):
+        return {**self.__dict__, "_plan": None}  # a copy or another process makes its own
+
     @property
     def channels(self):
         """Channels of the images that the model takes."""
@@ -109,11 +112,12 @@ class GramModel:
             do not tile.
         """
         single = hasattr(images, "ndim") and images.ndim < 4
-        images = [self._center(image) for image in check_images([images] if single else images)]
+        images = check_images([images] if single else images)
         padding = "reflect" if self.padding == "periodic" else self.padding
-        grams = (self._plan_for(image, padding).gram(image) for image in images)
-        total = sum(gram.astype(np.float64) for gram in grams)
-        return (total / len(images)).astype(images[0].dtype)
+        total = 0.0
+        for image in map(self._center, images):
+            total = total + self._plan_for(image, padding).gram(image).astype(np.float64)
+        return (total / len(images)).astype(np.result_type(*images))
 
     def loss(self, image, target):
         """Relative squared error of the Gram matrix, eq (5).
@@ -191,7 +195,8 @@ class GramModel:
         return array
 
     def _check_target(self, target, image):
-        target = self._check_square(target, "target").astype(image.dtype, copy=False)
+        target = self._check_square(target, "target")
+        target = check_array(target.astype(image.dtype, copy=False), "target")
         if not target.any():
             raise ValueError(
                 "target must not be zero: the loss is relative to it. "

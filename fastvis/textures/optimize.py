@@ -22,7 +22,7 @@ STOP_REASONS = {
 }
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class SynthesisResult:
     """An image, how well it matches, and why the optimization ended.
 
@@ -33,9 +33,9 @@ class SynthesisResult:
     loss : float
         Its loss, eq (5).
     losses : ndarray, (n_iter + 1,)
-        Loss at the start and after each iteration.
+        Loss at the start and after each iteration; after coarse levels, of the finest alone.
     n_evaluations : int
-        How often the loss and its gradient were computed.
+        How often the loss and its gradient were computed, on all levels.
     stopped_by : str
         "tolerance" or "gradient": converged. "max_iter", "target_loss", "line_search" (no lower
         loss along the search direction: the limit of the dtype's precision, usually),
@@ -149,8 +149,8 @@ def minimize_pixels(
         if bar is not None:
             bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
             bar.update()
-        if callback is not None and callback(
-            len(pixels.losses) - 1, loss, pixels.compose(intermediate_result.x)
+        if callback is not None and _asks_to_stop(
+            callback, len(pixels.losses) - 1, loss, pixels.compose(intermediate_result.x)
         ):
             raise _Stop("callback")
         if loss <= target_loss:
@@ -193,6 +193,13 @@ def minimize_pixels(
         pixels.n_evaluations,
         stopped_by,
     )
+
+
+def _asks_to_stop(callback, *arguments):
+    try:
+        return callback(*arguments)
+    except StopIteration:  # as SciPy's callbacks do
+        return True
 
 
 def _reason(outcome):

@@ -13,7 +13,7 @@ from .model import GramModel
 from .optimize import minimize_pixels
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class SynthesisSamples:
     """Several samples of one texture.
 
@@ -34,6 +34,9 @@ class SynthesisSamples:
 
     def __len__(self):
         return len(self.results)
+
+    def __getitem__(self, i):
+        return self.results[i]
 
     def __iter__(self):
         return iter(self.results)
@@ -95,7 +98,8 @@ def synthesize(
     progress : bool
         Show a bar.
     callback : callable, optional
-        ``callback(iteration, loss, image)`` after each iteration; a true value ends the run.
+        ``callback(iteration, loss, image)`` after each iteration of the finest level, with the
+        image as an array (H, W, C); a true value, or StopIteration, ends the run.
 
     Returns
     -------
@@ -183,18 +187,18 @@ def check_model(model):
     return model
 
 
-def default_model(reference, rng, n_maps=128, padding="zero"):
-    """The paper's Random-Multiscale bank for an image, whose channel means are subtracted."""
-    check_extent(reference.shape, "reference")
-    if not np.ptp(reference, axis=(0, 1)).any():
-        raise ValueError("reference must not be constant: there is no texture to match.")
-    bank = FilterBank.random(n_maps=n_maps, channels=reference.shape[2], rng=rng)
-    return GramModel(bank, padding=padding, mean=reference.mean(axis=(0, 1), dtype=np.float64))
+def default_model(pixels, rng, name="reference", n_maps=128, padding="zero"):
+    """The paper's Random-Multiscale bank, less the channel means of pixels (..., C)."""
+    pixels = pixels.reshape(-1, pixels.shape[-1])
+    if not np.ptp(pixels, axis=0).any():
+        raise ValueError(f"{name} must not be constant: there is no texture to match.")
+    bank = FilterBank.random(n_maps=n_maps, channels=pixels.shape[1], rng=rng)
+    return GramModel(bank, padding=padding, mean=pixels.mean(axis=0, dtype=np.float64))
 
 
 def _descend(model, targets, size, init, bounds, options, rng, dtype):
     """From noise at the coarsest level to the finest level's result."""
-    result = None
+    result, n_evaluations = None, 0
     for level in reversed(range(len(targets))):
         level_size = tuple(max(2, -(-n // 2**level)) for n in size)
         if result is not None:
@@ -213,13 +217,14 @@ def _descend(model, targets, size, init, bounds, options, rng, dtype):
         except KeyboardInterrupt:  # before this level's first evaluation
             if result is None:
                 raise
-            result = replace(result, stopped_by="interrupted")
+            result = replace(result, stopped_by="interrupted", n_evaluations=0)
+        n_evaluations += result.n_evaluations
         if result.stopped_by == "interrupted":
             break
     if result.image.shape[:2] != size:
         image = _enlarge(result.image, size, bounds)
         result = replace(result, image=image, loss=model.loss_and_grad(image, targets[0])[0])
-    return result
+    return replace(result, n_evaluations=n_evaluations)
 
 
 def _pyramid(reference, n_levels):

@@ -398,3 +398,12 @@ def test_target_of_no_images():
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         GramModel(bank_of(), **options)
+
+
+def test_a_pickled_model_leaves_its_plan_behind():
+    model = GramModel(FilterBank.random((3, 5), 8, rng=0))
+    before = len(pickle.dumps(model))
+    image = np.random.default_rng(0).random((48, 40, 3))
+    gram = model.gram(image)
+    assert len(pickle.dumps(model)) == before
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).gram(image), gram)

@@ -35,7 +35,7 @@ from . import _cpu, _row_fft
 from .padding import Padding
 
 STRIP_BYTES = 32 << 20  # feature maps of one strip
-KEEP_BYTES = 160 << 20  # feature maps that may stay for the gradient
+KEEP_BYTES = 128 << 20  # feature maps that may stay for the gradient
 IDLE_BYTES = 64 << 20  # feature maps whose memory a plan holds on to between calls
 TILE_BYTES = 3 << 20  # spectra of one tile: about what fits in an L2 cache
 TILE_MAPS = 64  # of one filter size
