@@ -17,26 +17,25 @@ error is many times larger; a sigmoid is about as good as the ReLU; more filters
 
 import matplotlib.pyplot as plt
 import numpy as np
-from common import SCALES, arguments, finish, grow, heldout, photograph, random_model, table
+from common import arguments, finish, grow, heldout, photograph, random_model, table
 
 args = arguments()
 size, n_maps, max_iter = (256, 128, 2000) if args.full else (96, 16, 300)
 
 baseline = f"8 sizes x {n_maps}, ReLU"
-models = {  # label -> sizes, filters of each size, nonlinearity
-    baseline: (SCALES, n_maps, "relu"),
-    f"one size, 11 px x {8 * n_maps}": (11, 8 * n_maps, "relu"),
-    "linear": (SCALES, n_maps, "linear"),
-    "sigmoid": (SCALES, n_maps, "sigmoid"),
-    f"8 sizes x {n_maps // 4}": (SCALES, n_maps // 4, "relu"),
-    f"8 sizes x {n_maps * 2}": (SCALES, n_maps * 2, "relu"),
+models = {
+    baseline: random_model(n_maps),
+    f"one size, 11 px x {8 * n_maps}": random_model(8 * n_maps, 11),
+    "linear": random_model(n_maps, nonlinearity="linear"),
+    "sigmoid": random_model(n_maps, nonlinearity="sigmoid"),
+    f"8 sizes x {n_maps // 4}": random_model(n_maps // 4),
+    f"8 sizes x {n_maps * 2}": random_model(n_maps * 2),
 }
 names = ("brick", "gravel", "grass")
 errors = {label: np.empty((len(names), 2)) for label in models}
 for i, name in enumerate(names):
     reference = photograph(name, size)
-    for label, (sizes, n, nonlinearity) in models.items():
-        model = random_model(n, sizes, nonlinearity)
+    for label, model in models.items():
         for seed in (0, 1):
             image = grow(f"{name}, {label}", reference, model, max_iter=max_iter, rng=seed)
             errors[label][i, seed] = heldout(image, reference)

@@ -21,11 +21,11 @@ from fastvis.textures import metrics, synthesize
 args = arguments()
 size, n_maps, max_iter = (256, 128, 2000) if args.full else (128, 32, 250)
 
+model = random_model(n_maps)
 names = ("brick", "gravel", "gland")
 rows, measured = [], []
 for name in names:
     reference = photograph(name, size)
-    model = random_model(n_maps)
     samples = synthesize(reference, model, n_samples=3, max_iter=max_iter, rng=1)
     rows.append([reference, *samples.images])
     errors = [heldout(image, reference) for image in samples.images]

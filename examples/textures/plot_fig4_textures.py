@@ -27,14 +27,15 @@ args = arguments()
 size, n_maps, max_iter = (256, 1024, 2000) if args.full else (128, 128, 200)
 
 names = list(TEXTURES) if args.full else ["brick", "gravel", "grass", "coins", "gland", "wood"]
-labels = ["11 px", "multi-scale"] + ["VGG-19"] * (args.vgg is not None)
+models = {"11 px": random_model(n_maps, 11), "multi-scale": random_model(n_maps // 8)}
+if args.vgg is not None:
+    models["VGG-19"] = args.vgg
 rows, measured = [], []
 for name in names:
     reference = photograph(name, size)
-    models = [random_model(n_maps, 11), random_model(n_maps // 8), args.vgg]
     images = [
         grow(f"{name}, {label}", reference, model, max_iter=max_iter)
-        for label, model in zip(labels, models)
+        for label, model in models.items()
     ]
     errors = [heldout(image, reference) for image in images]
     losses = errors if args.vgg is None else [args.vgg(image, reference) for image in images]
@@ -42,9 +43,9 @@ for name in names:
     measured.append([name, *errors, *(losses if args.vgg is not None else [])])
 
 # %%
-header = ["texture", *(f"held-out, {label}" for label in labels)]
+header = ["texture", *(f"held-out, {label}" for label in models)]
 if args.vgg is not None:
-    header += [f"(7), {label}" for label in labels]
+    header += [f"(7), {label}" for label in models]
 table(header, measured)
 better = [row[2] < row[1] for row in measured]
 print(f"multi-scale better than 11 px, held out: {sum(better)} of {len(names)} textures")
@@ -57,5 +58,5 @@ if args.vgg is not None:
 # %%
 half = -(-len(rows) // 2)
 rows = [left + right for left, right in zip(rows[:half], rows[half:] + [[]])]
-figure = grid(rows, column_labels=["reference", *labels] * 2, inches=1.3)
+figure = grid(rows, column_labels=["reference", *models] * 2, inches=1.3)
 finish(figure, "fig4_textures", args)

@@ -47,8 +47,7 @@ names = ("brick", "gravel", "gland")
 rows, measured = [], []
 for name in names:
     reference = photograph(name, size)
-    random = random_model(n_maps)
-    multi = grow(f"{name}, multi-scale", reference, random, max_iter=max_iter)
+    multi = grow(f"{name}, multi-scale", reference, random_model(n_maps), max_iter=max_iter)
     noise = grow(f"{name}, {name_of_vgg} from noise", reference, vgg, max_iter=max_iter)
     both = grow(f"{name}, from multi-scale", reference, vgg, init=multi, max_iter=max_iter)
     losses = [vgg(image, reference) for image in (noise, multi, both)]

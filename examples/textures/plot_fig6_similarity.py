@@ -19,14 +19,11 @@ from functools import cache
 
 import matplotlib.pyplot as plt
 import numpy as np
-from common import TEXTURES, arguments, finish, photograph, table
+from common import TEXTURES, arguments, finish, photograph, random_model, table
 from matplotlib.colors import LogNorm
 from skimage.metrics import structural_similarity
 
-from fastvis.textures import (
-    distance_matrix,
-    pixel_distance,
-)
+from fastvis.textures import distance_matrix, pixel_distance
 from fastvis.textures.patches import sample_patches
 
 args = arguments()

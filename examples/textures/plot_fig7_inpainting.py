@@ -25,6 +25,10 @@ args = arguments()
 size, n_maps, max_iter = (128, 128, 2000) if args.full else (96, 16, 250)
 widths = (0.10, 0.15, 0.20)
 
+models = {"multi-scale": random_model(n_maps)}
+if args.vgg is not None:
+    models["VGG-19"] = args.vgg
+
 # %%
 # ``statistics="patches"`` takes the mean Gram matrix of random patches of ``reference``.
 
@@ -35,9 +39,6 @@ for name in ("brick", "gravel"):
     masks = [frame_mask(size, width) for width in widths]
     rows.append([patch, *(np.where(mask[:, :, None], 0.5, patch) for mask in masks)])
     labels.append(name)
-    models = {"multi-scale": random_model(n_maps)}
-    if args.vgg is not None:
-        models["VGG-19"] = args.vgg
     for kind, model in models.items():
         statistics = {
             "regular": {},
