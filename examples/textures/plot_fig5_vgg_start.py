@@ -38,7 +38,7 @@ def random_vgg(n_maps=(16, 24, 32, 48, 48), rng=0):
 
 
 vgg = random_vgg() if args.vgg is None else args.vgg
-name_of_vgg = "RANDOM VGG" if args.vgg is None else "VGG-19"
+label = "random VGG" if args.vgg is None else "VGG-19"
 if args.vgg is None:
     print("No --weights: the VGG here has few channels and RANDOM weights. It is not VGG-19.\n")
 
@@ -48,15 +48,15 @@ rows, measured = [], []
 for name in names:
     reference = photograph(name, size)
     multi = grow(f"{name}, multi-scale", reference, random_model(n_maps), max_iter=max_iter)
-    noise = grow(f"{name}, {name_of_vgg} from noise", reference, vgg, max_iter=max_iter)
+    noise = grow(f"{name}, {label} from noise", reference, vgg, max_iter=max_iter)
     both = grow(f"{name}, from multi-scale", reference, vgg, init=multi, max_iter=max_iter)
     losses = [vgg(image, reference) for image in (noise, multi, both)]
     rows.append([reference, *((im, f"{e:.1e}") for im, e in zip((noise, multi, both), losses))])
     measured.append([name, *losses, losses[0] / losses[2]])
 
 # %%
-columns = [f"{name_of_vgg} from noise", "multi-scale", f"{name_of_vgg} from multi-scale"]
-table(["loss (7)", *columns, "noise / multi-scale start"], measured)
-title = "weights of the VGG: RANDOM, few channels; not VGG-19" if args.vgg is None else None
+columns = [f"{label} from noise", "multi-scale", f"{label} from it"]
+table(["loss (7)", *columns, "first over last"], measured)
+title = None if args.vgg else "This VGG has few channels and RANDOM weights: it is not VGG-19"
 figure = grid(rows, names, ["reference", *columns], inches=1.5, title=title)
 finish(figure, "fig5_vgg_start", args)

@@ -22,7 +22,7 @@ from common import arguments, finish, grid, heldout, photograph, random_model, t
 from fastvis.textures import frame_mask, inpaint
 
 args = arguments()
-size, n_maps, max_iter = (128, 128, 2000) if args.full else (96, 16, 250)
+size, n_maps, max_iter = (128, 128, 2000) if args.full else (96, 32, 250)
 widths = (0.10, 0.15, 0.20)
 
 models = {"multi-scale": random_model(n_maps)}
@@ -32,34 +32,34 @@ if args.vgg is not None:
 # %%
 # ``statistics="patches"`` takes the mean Gram matrix of random patches of ``reference``.
 
-rows, labels, measured = [], [], []
+blocks, measured = [], []
 for name in ("brick", "gravel"):
     larger = photograph(name)
     patch = larger[80 : 80 + size, 80 : 80 + size]
     masks = [frame_mask(size, width) for width in widths]
-    rows.append([patch, *(np.where(mask[:, :, None], 0.5, patch) for mask in masks)])
-    labels.append(name)
+    block = [[(patch, name), *(np.where(mask[:, :, None], 0.5, patch) for mask in masks)]]
     for kind, model in models.items():
         statistics = {
             "regular": {},
             "estimate": {"reference": larger, "statistics": "patches", "n_patches": 500},
         }
         for label, options in statistics.items():
-            images = []
+            block.append([None])
             for width, mask in zip(widths, masks):
                 result = inpaint(patch, mask, model, max_iter=max_iter, rng=1, **options)
-                images.append(result.image)
                 error = heldout(result.image, larger)
+                block[-1].append((result.image, f"{error:.1e}"))
                 measured.append([f"{name}, {kind}, {label}", f"{width:.0%}", result.loss, error])
                 print(*measured[-1], flush=True)
-            rows.append([None, *images])
-            labels.append(f"{label}\n{kind}")
+    blocks.append(block)
 
 # %%
-# The held-out error is the relative error (5), between the filled patch and the larger photograph,
-# of the Gram matrix of random filters that were not matched.
+# Below each filled patch its held-out error: the relative error (5), to the larger photograph, of
+# the Gram matrix of random filters that were not matched.
 
 print()
 table(["", "frame", "loss", "held-out error"], measured)
-columns = ["patch", *(f"frame {width:.0%}" for width in widths)]
-finish(grid(rows, labels, columns, inches=1.3), "fig7_inpainting", args)
+rows = [left + right for left, right in zip(*blocks)]
+kinds = [f"{kind}\n{label}" for kind in models for label in ("regular", "estimate")]
+columns = ["patch", *(f"frame {width:.0%}" for width in widths)] * 2
+finish(grid(rows, ["", *kinds], columns, inches=1.1), "fig7_inpainting", args)

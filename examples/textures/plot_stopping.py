@@ -22,7 +22,8 @@ from common import arguments, finish, heldout, photograph, random_model, table
 from fastvis.textures import metrics, synthesize
 
 args = arguments()
-size, n_maps, max_iter, name = (256, 128, 2000, "gravel") if args.full else (96, 32, 400, "gravel")
+size, n_maps, max_iter = (256, 128, 2000) if args.full else (96, 32, 400)
+name = "brick"
 bounds = 10.0 ** -np.arange(0, 4.5, 0.5)
 
 reference = photograph(name, size)
