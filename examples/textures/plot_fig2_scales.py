@@ -9,9 +9,6 @@ What must be seen: 3-pixel filters keep little more than the colors; 11-pixel fi
 structure (single stones) but lose the long range; 55-pixel filters keep the long range but lose
 the fine structure; the multi-scale model has both. Without the nonlinearity dark and light cannot
 be told apart, and edges are gone.
-
-Measured on 2 vCPU, Python 3.11, held-out error of multi-scale, 11 px alone, and linear: brick
-0.0043, 0.048, 0.076; gravel 0.0015, 0.0020, 0.014; gland 0.0069, 0.012, 0.12.
 """
 
 # %%
