@@ -24,7 +24,8 @@ import fastvis
 from fastvis._kernels.threads import thread_count
 
 ROOT = Path(__file__).resolve().parents[1]
-PAUSE = 0.05  # seconds; the threads of OpenMP and OpenBLAS spin on after their work: let them rest
+PAUSE = 0.25  # seconds: so long the threads of OpenMP and OpenBLAS spin on after their work
+WARM_UP = 0.2  # seconds: so long a processor that has slept is slower (30 instead of 22 ms)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ def use_threads(n=None):
 def alternate(*functions, rounds=7, warm_up=True):
     """Time functions in turn, A B A B ..., in this process.
 
+    A turn is a pause, calls for `WARM_UP` seconds (at least one) that are not counted, and a call
+    that is: what stands in a loop runs on a processor that is awake, and not beside the idling
+    threads of somebody else's pool. Without ``warm_up`` a turn is the pause and the call.
+
     Returns
     -------
     seconds : list of float
@@ -64,17 +69,18 @@ def alternate(*functions, rounds=7, warm_up=True):
         The first function's time over each one's: medians over the rounds. What slows the
         machine down for a while slows both and cancels.
     """
-    if warm_up:
-        for function in functions:
-            function()
-    times = [[_seconds(function) for function in functions] for _ in range(rounds)]
+    times = [[_seconds(function, warm_up) for function in functions] for _ in range(rounds)]
     seconds = [statistics.median(column) for column in zip(*times)]
     ratios = [statistics.median(row[0] / row[i] for row in times) for i in range(len(functions))]
     return seconds, ratios
 
 
-def _seconds(function):
+def _seconds(function, warm_up):
     time.sleep(PAUSE)
+    start = time.perf_counter()
+    while warm_up:
+        function()
+        warm_up = time.perf_counter() - start < WARM_UP
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

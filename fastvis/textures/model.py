@@ -38,9 +38,8 @@ class GramModel:
     Notes
     -----
     A call computes in the image's dtype and sums the loss in float64. Filters are transformed once
-    per image size and dtype; the last one is kept. While a call runs, BLAS is held to one thread
-    in the whole process (the kernel runs its own threads); results do not depend on their number.
-    Calls from several Python threads are safe.
+    per image size and dtype; the last one is kept, and up to 64 MiB of working memory with it.
+    Results do not depend on the number of threads. Calls from several Python threads are safe.
 
     References
     ----------

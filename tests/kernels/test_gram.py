@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import correlate
 
-from fastvis._kernels.gram import StripPlan, _row_fft, reference, strips
+from fastvis._kernels.gram import StripPlan, _products, reference, strips
 
 from .cases import gram as cases
 
@@ -172,69 +172,25 @@ def test_float32_on_noise(rng, n_maps):
         ("a row at a time", [1] * 23, 1, 1),
         ("short last strip", [6, 6, 6, 5], 2, 8),
         ("all strips kept", [8, 8, 7], 3, 8),
-        ("three lanes, two panels", [8, 8, 7], 3, 3),
+        ("three lanes, three parts", [8, 8, 7], 3, 3),
     ],
 )
 def test_tunings(monkeypatch, tuning, strip_rows, n_kept, n_lanes):
     for name, value in cases.TUNINGS[tuning].items():
         monkeypatch.setattr(strips, name, value)
     lanes = []
-    accumulate = strips._cpu.accumulate_gram
+    accumulate = _products.accumulate_gram
 
-    def spy(start, stop, F, scale, n_panels, partial):
-        lanes.append((len(partial), n_panels))
-        accumulate(start, stop, F, scale, n_panels, partial)
+    def spy(start, stop, F, n_parts, partial):
+        lanes.append((len(partial), n_parts))
+        accumulate(start, stop, F, n_parts, partial)
 
-    monkeypatch.setattr(strips._cpu, "accumulate_gram", spy)
+    monkeypatch.setattr(_products, "accumulate_gram", spy)
     arrays = cases.inputs(cases.SIZES["medium"], np.float64, np.random.default_rng(0))
     filters = [arrays["w0"], arrays["w1"]]
     plan = StripPlan(filters, (23, 20), "relu", "zero")
     assert [stop - start for start, stop in plan.strips] == strip_rows
     assert plan.n_kept == n_kept
     plan.loss_and_grad(arrays["image"], arrays["target"])
-    assert set(lanes) == {(n_lanes, 8 // n_lanes)}
-    assert len(plan._idle_features) == (strips.IDLE_BYTES > 0)
-
-
-# The transforms along rows
-
-LENGTHS = [*range(1, 41), 64, 96, 135, 211, 288, 320]
-FFT_TOLERANCE = {np.float32: 4e-6, np.float64: 1e-14}
-
-
-def row_fft_tables(length, dtype):
-    return _row_fft.factors(length), _row_fft.roots(length, dtype)
-
-
-@pytest.mark.parametrize("dtype", FFT_TOLERANCE)
-@pytest.mark.parametrize(("n_rows", "n_maps"), [(1, 1), (1, 31), (4, 8), (1, 70), (14, 5), (70, 1)])
-def test_row_fft_forward(rng, dtype, n_rows, n_maps):
-    for length in LENGTHS:
-        width = max(1, length - rng.integers(3))  # continued by zeros
-        all_maps = rng.normal(size=(width, n_rows, n_maps + 3)).astype(dtype)
-        F = all_maps[:, :, 2 : 2 + n_maps]  # some maps of many
-        y = np.full((length // 2 + 2, 2, n_rows, n_maps), np.nan, dtype)
-        _row_fft.transform_rows(F, *row_fft_tables(length, dtype), y[:-1])
-        y_hat = y[:-1, 0] + 1j * y[:-1, 1].astype(np.float64)
-        expected = np.fft.rfft(F.astype(np.float64), length, axis=0)
-        assert np.isnan(y[-1]).all(), length  # nothing is written behind the end
-        assert error(y_hat, expected) < FFT_TOLERANCE[dtype], length
-
-
-@pytest.mark.parametrize("dtype", FFT_TOLERANCE)
-@pytest.mark.parametrize(("n_rows", "n_maps"), [(1, 1), (4, 8), (1, 70), (14, 5)])
-@pytest.mark.parametrize("nonlinearity", range(3))
-def test_row_fft_inverse(rng, dtype, n_rows, n_maps, nonlinearity):
-    phi = reference.ACTIVATION[strips.NONLINEARITIES[nonlinearity]]
-    for length in LENGTHS:
-        width = max(1, length - rng.integers(3))  # the rest is not wanted
-        y = rng.normal(size=(length // 2 + 1, 2, n_rows, n_maps)).astype(dtype)
-        y /= np.sqrt(length)
-        all_maps = np.full((width + 1, n_rows, n_maps + 3), np.nan, dtype)
-        F = all_maps[:-1, :, 2 : 2 + n_maps]
-        _row_fft.inverse_rows(y, *row_fft_tables(length, dtype), nonlinearity, F)
-        y_hat = y[:, 0] + 1j * y[:, 1].astype(np.float64)
-        expected = phi(np.fft.irfft(y_hat, length, axis=0, norm="forward")[:width])
-        assert np.abs(F - expected).max() < FFT_TOLERANCE[dtype], length
-        F[:] = np.nan
-        assert np.isnan(all_maps).all(), length  # the other maps are left alone
+    assert set(lanes) == {(n_lanes, -(-8 // n_lanes))}
+    assert 0 < plan.memory.idle_bytes <= strips.IDLE_BYTES or strips.IDLE_BYTES == 0

@@ -8,9 +8,14 @@
 
     reference.py    the definition
     strips.py       StripPlan: the algorithm on the CPU, over
-        padding.py      the image's borders
-        _cpu.pyx        complex GEMMs, SYRK, GEMM
-        _row_fft.pyx    real FFTs along image rows, with the nonlinearity
+        padding.py          the image's borders
+        memory.py           working memory
+        _row_fft.pyx        real FFTs along image rows, with the nonlinearity
+        _correlation.pyx    filters of one size, frequency by frequency; adjoint
+        _products.pyx       F F'; D F
+
+The three are thin wrappers of loops in C (row_fft.h, correlation.h, products.h), compiled for each
+number type and vector size by each_vector.h.
 
 CUDA tensors take the same path in torch operations: ``fastvis/torch``.
 """

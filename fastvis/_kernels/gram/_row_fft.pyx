@@ -12,44 +12,36 @@ from libc.stdlib cimport free, malloc
 
 cdef extern from *:
     """
-    #include <math.h>
-    #include <string.h>
-    #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
-    #define CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-    #else
-    #define CLONES
-    #endif
-    #if defined(__GNUC__) || defined(__clang__)
-    #define INLINE inline __attribute__((always_inline))
-    #else
-    #define INLINE inline
-    #endif
-    #define REAL float
-    #define FN(name) name##_float
-    #include "row_fft.h"
-    #undef REAL
-    #undef FN
-    #define REAL double
-    #define FN(name) name##_double
-    #include "row_fft.h"
+    #define KERNEL "row_fft.h"
+    #include "each_vector.h"
     """
-    const int block_columns_float, block_columns_double
-    ctypedef struct vec_float:
-        pass
-    ctypedef struct vec_double:
-        pass
-    void inverse_block_float(
-        Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-        const long long*, Py_ssize_t, const float*, float*, vec_float*, int, const float*, float*) nogil
-    void inverse_block_double(
-        Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-        const long long*, Py_ssize_t, const double*, double*, vec_double*, int, const double*, double*) nogil
-    void forward_block_float(
-        Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-        const long long*, Py_ssize_t, const float*, float*, vec_float*, const float*, float*) nogil
-    void forward_block_double(
-        Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-        const long long*, Py_ssize_t, const double*, double*, vec_double*, const double*, double*) nogil
+    const bint HAS_WIDE
+    const int block_columns_float_32, block_columns_float_64
+    const int block_columns_double_32, block_columns_double_64
+    void inverse_block_float_32(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
+                                const float*, float*, void*, int, const float*, float*) noexcept nogil
+    void inverse_block_float_64(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
+                                const float*, float*, void*, int, const float*, float*) noexcept nogil
+    void inverse_block_double_32(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
+                                 const double*, double*, void*, int, const double*, double*) noexcept nogil
+    void inverse_block_double_64(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
+                                 const double*, double*, void*, int, const double*, double*) noexcept nogil
+    void forward_block_float_32(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
+                                const float*, float*, void*, const float*, float*) noexcept nogil
+    void forward_block_float_64(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
+                                const float*, float*, void*, const float*, float*) noexcept nogil
+    void forward_block_double_32(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
+                                 const double*, double*, void*, const double*, double*) noexcept nogil
+    void forward_block_double_64(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
+                                 const double*, double*, void*, const double*, double*) noexcept nogil
 
 ctypedef fused real:
     float
@@ -77,53 +69,61 @@ def roots(length, dtype):
 
 
 def transform_rows(const real[:, :, :] F, const long long[::1] radices, const real[:, ::1] w,
-                   real[:, :, :, ::1] y_hat):
+                   real[:, :, :, :] y_hat, bint wide=HAS_WIDE):
     """y_hat = transform of F along its first axis.
 
     F (W, R, n), its last axis dense, is continued by zeros to the length of w (2, length), the
-    roots of unity; y_hat (length // 2 + 1, 2, R, n): real parts, then imaginary parts.
+    roots of unity; y_hat (length // 2 + 1, 2, R, n): real parts, then imaginary parts, each (R, n)
+    dense.
     """
-    _rows(F, radices, w, 0, &y_hat[0, 0, 0, 0], True)
+    _rows(F, radices, w, 0, y_hat, True, wide)
 
 
-def inverse_rows(const real[:, :, :, ::1] y_hat, const long long[::1] radices, const real[:, ::1] w,
-                 int nonlinearity, real[:, :, :] F):
+def inverse_rows(real[:, :, :, :] y_hat, const long long[::1] radices, const real[:, ::1] w,
+                 int nonlinearity, real[:, :, :] F, bint wide=HAS_WIDE):
     """F = phi(inverse transform of y_hat, without the factor 1 / length), its first W elements.
 
-    Shapes as in `transform_rows`; nonlinearity as in `_cpu.backpropagate`.
+    Shapes as in `transform_rows`; nonlinearity as in `_products.backpropagate`.
     """
-    _rows(F, radices, w, nonlinearity, <real*> &y_hat[0, 0, 0, 0], False)
+    _rows(F, radices, w, nonlinearity, y_hat, False, wide)
 
 
 cdef int _rows(const real[:, :, :] F, const long long[::1] radices, const real[:, ::1] w,
-               int nonlinearity, real* y_hat, bint forward) except -1:
+               int nonlinearity, real[:, :, :, :] y_hat, bint forward, bint wide) except -1:
     cdef Py_ssize_t length = w.shape[1], n_radices = radices.shape[0], width = F.shape[0]
     cdef Py_ssize_t n = F.shape[2], n_columns = F.shape[1] * n, b
     cdef Py_ssize_t stride = F.strides[1] // sizeof(real), step = F.strides[0] // sizeof(real)
-    cdef Py_ssize_t block = block_columns_float if real is float else block_columns_double
+    cdef Py_ssize_t pitch = y_hat.strides[1] // sizeof(real)
     cdef const long long* r = &radices[0] if n_radices else NULL
     cdef real* f = <real*> &F[0, 0, 0]
-    cdef char* memory = <char*> malloc(64 + 4 * length * 64 + 2 * length * sizeof(real))
+    cdef real* y = &y_hat[0, 0, 0, 0]
+    cdef char* memory = <char*> malloc(64 + 4 * (length + 13) * 64 + 2 * length * sizeof(real))
     if memory == NULL:
         raise MemoryError()
     cdef char* work = memory + (64 - <uintptr_t> memory % 64)  # aligned
-    cdef real* u = <real*> (work + 4 * length * 64)
+    cdef real* u = <real*> (work + 4 * (length + 13) * 64)
+    cdef Py_ssize_t block
+    cdef void (*inverse)(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                         Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t, const real*, real*,
+                         void*, int, const real*, real*) noexcept nogil
+    cdef void (*transform)(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                           Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t, const real*, real*,
+                           void*, const real*, real*) noexcept nogil
+    if real is float:
+        block = block_columns_float_64 if wide else block_columns_float_32
+        inverse = inverse_block_float_64 if wide else inverse_block_float_32
+        transform = forward_block_float_64 if wide else forward_block_float_32
+    else:
+        block = block_columns_double_64 if wide else block_columns_double_32
+        inverse = inverse_block_double_64 if wide else inverse_block_double_32
+        transform = forward_block_double_64 if wide else forward_block_double_32
     with nogil:
         for b in range((n_columns + block - 1) // block):
-            if real is float:
-                if forward:
-                    forward_block_float(b, length, width, n_columns, n, stride, step, r, n_radices,
-                                        &w[0, 0], u, <vec_float*> work, f, y_hat)
-                else:
-                    inverse_block_float(b, length, width, n_columns, n, stride, step, r, n_radices,
-                                        &w[0, 0], u, <vec_float*> work, nonlinearity, y_hat, f)
+            if forward:
+                transform(b, length, width, n_columns, n, stride, step, pitch, r, n_radices,
+                          &w[0, 0], u, work, f, y)
             else:
-                if forward:
-                    forward_block_double(b, length, width, n_columns, n, stride, step, r,
-                                         n_radices, &w[0, 0], u, <vec_double*> work, f, y_hat)
-                else:
-                    inverse_block_double(b, length, width, n_columns, n, stride, step, r,
-                                         n_radices, &w[0, 0], u, <vec_double*> work, nonlinearity,
-                                         y_hat, f)
+                inverse(b, length, width, n_columns, n, stride, step, pitch, r, n_radices,
+                        &w[0, 0], u, work, nonlinearity, y, f)
     free(memory)
     return 0

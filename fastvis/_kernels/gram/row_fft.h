@@ -1,24 +1,16 @@
-/* Real Fourier transforms of many neighboring columns at once, for one REAL type.
+/* Real Fourier transforms of many neighboring columns at once; see each_vector.h.
 
-   Included once with REAL = float and once with REAL = double; FN(name) is the name for the type.
    The first axis is transformed; every number is a vector over LANES columns, so that a butterfly
    is a handful of vector instructions on data in the L1 cache, and what stands before and after
    (packing, the nonlinearity) costs no pass through memory of its own. Two real columns a, b
    travel as one complex z = a + i b. Stockham order: no bit reversal, two buffers in turn.
 */
 
-#if defined(__GNUC__) || defined(__clang__)
-#define LANES ((Py_ssize_t)(64 / sizeof(REAL)))
-typedef REAL FN(vec) __attribute__((vector_size(64)));
-#else
-#define LANES 1
-typedef REAL FN(vec);
-#endif
-#define VEC FN(vec)
+#define HALF(length) ((length) + 13)
 enum { FN(block_columns) = 2 * LANES }; /* what inverse_block and forward_block work on */
 
 /* One radix-4 pass over 4 m s points from (xr, xi) to (yr, yi); w: cosines, then sines. */
-static CLONES void FN(pass_4)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
+static TARGET void FN(pass_4)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
                               const VEC *restrict xr, const VEC *restrict xi,
                               VEC *restrict yr, VEC *restrict yi)
 {
@@ -49,7 +41,7 @@ static CLONES void FN(pass_4)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, con
 }
 
 /* One radix-2 pass over 2 m s points. */
-static CLONES void FN(pass_2)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
+static TARGET void FN(pass_2)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
                               const VEC *restrict xr, const VEC *restrict xi,
                               VEC *restrict yr, VEC *restrict yi)
 {
@@ -103,20 +95,20 @@ static INLINE void FN(pass_odd)(const Py_ssize_t r, Py_ssize_t m, Py_ssize_t s, 
     }
 }
 
-static CLONES void FN(pass_3)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
+static TARGET void FN(pass_3)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
                               const VEC *xr, const VEC *xi, VEC *yr, VEC *yi)
 {
     FN(pass_odd)(3, m, s, length, w, xr, xi, yr, yi);
 }
 
-static CLONES void FN(pass_5)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
+static TARGET void FN(pass_5)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
                               const VEC *xr, const VEC *xi, VEC *yr, VEC *yi)
 {
     FN(pass_odd)(5, m, s, length, w, xr, xi, yr, yi);
 }
 
 /* One pass of any radix r, as a sum: y_i = sum_l x_l w^((l m + p) i s); u: room for 2 r numbers. */
-static CLONES void FN(pass_any)(Py_ssize_t r, Py_ssize_t m, Py_ssize_t s, Py_ssize_t length,
+static TARGET void FN(pass_any)(Py_ssize_t r, Py_ssize_t m, Py_ssize_t s, Py_ssize_t length,
                                 const REAL *w, REAL *u, const VEC *restrict xr,
                                 const VEC *restrict xi, VEC *restrict yr, VEC *restrict yi)
 {
@@ -151,8 +143,8 @@ static int FN(fft)(Py_ssize_t length, const long long *radices, Py_ssize_t n_rad
     int side = 0;
     for (Py_ssize_t i = 0; i < n_radices; i++) {
         const Py_ssize_t r = (Py_ssize_t)radices[i], m = n / r;
-        VEC *xr = re + side * length, *xi = im + side * length;
-        VEC *yr = re + (1 - side) * length, *yi = im + (1 - side) * length;
+        VEC *xr = re + side * HALF(length), *xi = im + side * HALF(length);
+        VEC *yr = re + (1 - side) * HALF(length), *yi = im + (1 - side) * HALF(length);
         if (r == 4)
             FN(pass_4)(m, s, length, w, xr, xi, yr, yi);
         else if (r == 2)
@@ -168,12 +160,22 @@ static int FN(fft)(Py_ssize_t length, const long long *radices, Py_ssize_t n_rad
     return side;
 }
 
-static inline REAL FN(activate)(REAL x, int nonlinearity)
+static INLINE VEC FN(activate)(VEC x, int nonlinearity)
 {
-    if (nonlinearity == 1)
+    if (nonlinearity == 1) {
+#if HAS_VECTORS
+        return (VEC)((FN(mask))x & (x > 0));
+#else
         return x > 0 ? x : 0;
-    if (nonlinearity == 2)
-        return 1 / (1 + (REAL)exp(-(double)x));
+#endif
+    }
+    if (nonlinearity == 2) {
+        REAL lane[LANES];
+        memcpy(lane, &x, sizeof(VEC));
+        for (Py_ssize_t j = 0; j < LANES; j++)
+            lane[j] = 1 / (1 + (REAL)exp(-(double)lane[j]));
+        memcpy(&x, lane, sizeof(VEC));
+    }
     return x;
 }
 
@@ -195,88 +197,111 @@ static void FN(find_runs)(struct FN(runs) *runs, Py_ssize_t c, Py_ssize_t end, P
     }
 }
 
-/* F (width, columns) = phi(inverse transform, unnormalized, of y), block b of 2 LANES columns;
-   y (length / 2 + 1, 2, n_columns), dense: real, then imaginary parts; F: rows of n maps stride
-   apart, and the next of its width elements step further; work: room for 4 length vectors,
-   aligned. */
-static CLONES void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t width,
-                                     Py_ssize_t n_columns, Py_ssize_t n, Py_ssize_t stride,
-                                     Py_ssize_t step, const long long *radices,
-                                     Py_ssize_t n_radices, const REAL *w, REAL *u, VEC *work,
-                                     int nonlinearity, const REAL *y, REAL *F)
+/* Two vectors from and to size <= 2 LANES numbers; a whole block without a call or a detour. */
+static INLINE void FN(load)(VEC *a, VEC *b, const REAL *source, Py_ssize_t size)
 {
-    const Py_ssize_t c = 2 * LANES * b;
-    const Py_ssize_t end = n_columns < c + 2 * LANES ? n_columns : c + 2 * LANES;
+    if (size == 2 * LANES) {
+        memcpy(a, source, sizeof(VEC));
+        memcpy(b, source + LANES, sizeof(VEC));
+    } else {
+        REAL room[2 * LANES] = {0};
+        memcpy(room, source, size * sizeof(REAL));
+        memcpy(a, room, sizeof(VEC));
+        memcpy(b, room + LANES, sizeof(VEC));
+    }
+}
+
+static INLINE void FN(store)(REAL *target, VEC a, VEC b, Py_ssize_t size)
+{
+    if (size == 2 * LANES) {
+        memcpy(target, &a, sizeof(VEC));
+        memcpy(target + LANES, &b, sizeof(VEC));
+    } else {
+        const VEC room[2] = {a, b};
+        memcpy(target, room, size * sizeof(REAL));
+    }
+}
+
+/* F (width, columns) = phi(inverse transform, unnormalized, of y), block b of 2 LANES columns;
+   y (length / 2 + 1, 2, n_columns): real, then imaginary parts, pitch apart; F: rows of n maps
+   stride apart, and the next of its width elements step further; memory: for 4 HALF(length)
+   vectors, aligned. */
+static TARGET void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t width,
+                                     Py_ssize_t n_columns, Py_ssize_t n, Py_ssize_t stride,
+                                     Py_ssize_t step, Py_ssize_t pitch,
+                                     const long long *radices, Py_ssize_t n_radices,
+                                     const REAL *w, REAL *u, void *memory, int nonlinearity,
+                                     const REAL *y, REAL *F)
+{
+    const Py_ssize_t c = 2 * LANES * b, rest = n_columns - c;
+    const Py_ssize_t size = rest < 2 * LANES ? rest : 2 * LANES;
     struct FN(runs) runs;
-    FN(find_runs)(&runs, c, end, n, stride);
+    FN(find_runs)(&runs, c, c + size, n, stride);
     /* the inverse transform is the forward one with real and imaginary parts exchanged */
-    VEC *im = work, *re = work + 2 * length;
+    VEC *work = memory, *im = work, *re = work + 2 * HALF(length);
     for (Py_ssize_t k = 0; k <= length / 2; k++) {
-        const Py_ssize_t mirror = (length - k) % length;
-        REAL real[2 * LANES] = {0}, imag[2 * LANES] = {0};
-        memcpy(real, y + 2 * k * n_columns + c, (end - c) * sizeof(REAL));
+        const Py_ssize_t mirror = k ? length - k : 0;
+        VEC ar, br, ai = {0}, bi = {0};
+        FN(load)(&ar, &br, y + 2 * k * pitch + c, size);
         if (k != mirror) /* else a real number, but for rounding */
-            memcpy(imag, y + (2 * k + 1) * n_columns + c, (end - c) * sizeof(REAL));
-        VEC ar, br, ai, bi;
-        memcpy(&ar, real, sizeof(VEC)), memcpy(&br, real + LANES, sizeof(VEC));
-        memcpy(&ai, imag, sizeof(VEC)), memcpy(&bi, imag + LANES, sizeof(VEC));
+            FN(load)(&ai, &bi, y + (2 * k + 1) * pitch + c, size);
         re[mirror] = ar + bi, im[mirror] = br - ai;
         re[k] = ar - bi, im[k] = br + ai;
     }
-    const int side = FN(fft)(length, radices, n_radices, w, u, work, work + 2 * length);
-    re += side * length, im += side * length;
+    const int side = FN(fft)(length, radices, n_radices, w, u, work, work + 2 * HALF(length));
+    re += side * HALF(length), im += side * HALF(length);
     for (Py_ssize_t x = 0; x < width; x++) {
-        REAL out[2 * LANES];
-        const REAL *a = (const REAL *)(re + x), *d = (const REAL *)(im + x), *source = out;
-        if (nonlinearity == 1) {
-            for (Py_ssize_t j = 0; j < LANES; j++)
-                out[j] = a[j] > 0 ? a[j] : 0, out[LANES + j] = d[j] > 0 ? d[j] : 0;
+        const VEC both[2] = {FN(activate)(re[x], nonlinearity), FN(activate)(im[x], nonlinearity)};
+        REAL *target = F + x * step;
+        if (runs.count == 1) {
+            FN(store)(target + runs.start[0], both[0], both[1], size);
         } else {
-            for (Py_ssize_t j = 0; j < LANES; j++)
-                out[j] = FN(activate)(a[j], nonlinearity),
-                out[LANES + j] = FN(activate)(d[j], nonlinearity);
-        }
-        for (Py_ssize_t i = 0; i < runs.count; i++) {
-            memcpy(F + x * step + runs.start[i], source, runs.size[i] * sizeof(REAL));
-            source += runs.size[i];
+            const REAL *source = (const REAL *)both;
+            for (Py_ssize_t i = 0; i < runs.count; i++) {
+                memcpy(target + runs.start[i], source, runs.size[i] * sizeof(REAL));
+                source += runs.size[i];
+            }
         }
     }
 }
 
 /* y = transform of F, continued by zeros to its length; everything as in inverse_block. */
-static CLONES void FN(forward_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t width,
+static TARGET void FN(forward_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t width,
                                      Py_ssize_t n_columns, Py_ssize_t n, Py_ssize_t stride,
-                                     Py_ssize_t step, const long long *radices,
-                                     Py_ssize_t n_radices, const REAL *w, REAL *u, VEC *work,
-                                     const REAL *F, REAL *y)
+                                     Py_ssize_t step, Py_ssize_t pitch,
+                                     const long long *radices, Py_ssize_t n_radices,
+                                     const REAL *w, REAL *u, void *memory, const REAL *F, REAL *y)
 {
-    const Py_ssize_t c = 2 * LANES * b;
-    const Py_ssize_t end = n_columns < c + 2 * LANES ? n_columns : c + 2 * LANES;
+    const Py_ssize_t c = 2 * LANES * b, rest = n_columns - c;
+    const Py_ssize_t size = rest < 2 * LANES ? rest : 2 * LANES;
     struct FN(runs) runs;
-    FN(find_runs)(&runs, c, end, n, stride);
-    VEC *re = work, *im = work + 2 * length;
+    FN(find_runs)(&runs, c, c + size, n, stride);
+    VEC *work = memory, *re = work, *im = work + 2 * HALF(length);
     for (Py_ssize_t x = 0; x < width; x++) {
-        REAL in[2 * LANES] = {0}, *target = in;
-        for (Py_ssize_t i = 0; i < runs.count; i++) {
-            memcpy(target, F + x * step + runs.start[i], runs.size[i] * sizeof(REAL));
-            target += runs.size[i];
+        const REAL *source = F + x * step;
+        if (runs.count == 1) {
+            FN(load)(re + x, im + x, source + runs.start[0], size);
+        } else {
+            REAL room[2 * LANES] = {0}, *target = room;
+            for (Py_ssize_t i = 0; i < runs.count; i++) {
+                memcpy(target, source + runs.start[i], runs.size[i] * sizeof(REAL));
+                target += runs.size[i];
+            }
+            FN(load)(re + x, im + x, room, 2 * LANES);
         }
-        memcpy(re + x, in, sizeof(VEC));
-        memcpy(im + x, in + LANES, sizeof(VEC));
     }
     memset(re + width, 0, (length - width) * sizeof(VEC));
     memset(im + width, 0, (length - width) * sizeof(VEC));
     const int side = FN(fft)(length, radices, n_radices, w, u, re, im);
     const REAL half = (REAL)0.5;
-    re += side * length, im += side * length;
+    re += side * HALF(length), im += side * HALF(length);
     for (Py_ssize_t k = 0; k <= length / 2; k++) {
-        const Py_ssize_t mirror = (length - k) % length;
-        const VEC real[2] = {(re[k] + re[mirror]) * half, (im[k] + im[mirror]) * half};
-        const VEC imag[2] = {(im[k] - im[mirror]) * half, (re[mirror] - re[k]) * half};
-        memcpy(y + 2 * k * n_columns + c, real, (end - c) * sizeof(REAL));
-        memcpy(y + (2 * k + 1) * n_columns + c, imag, (end - c) * sizeof(REAL));
+        const Py_ssize_t mirror = k ? length - k : 0;
+        FN(store)(y + 2 * k * pitch + c, (re[k] + re[mirror]) * half, (im[k] + im[mirror]) * half,
+                  size);
+        FN(store)(y + (2 * k + 1) * pitch + c, (im[k] - im[mirror]) * half,
+                  (re[mirror] - re[k]) * half, size);
     }
 }
 
-#undef VEC
-#undef LANES
+#undef HALF

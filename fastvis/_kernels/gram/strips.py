@@ -5,11 +5,11 @@ One plan serves one filter bank, image shape, padding and dtype::
     image -> pad -> transform along the rows -> x_hat             shapes (complex as 2 reals)
     for each strip of R rows:
         for each tile (some filters of one size, some rows):
-            y_hat = correlate(x_hat, w_hat)   GEMMs               (K, 2, rows, n)
-            F     = phi(inverse transform)                        (W, rows, n)
-        G += F' F / M                         SYRK                (N, N)
+            y_hat = correlate(x_hat, w_hat)   _correlation        (K, 2, rows, n)
+            F     = phi(inverse transform)    _row_fft            (W, rows, n)
+        G += F' F / M                         _products           (N, N)
     and for the gradient, with D = (dG + dG') / M, for each strip:
-        F     = (D F) phi'(F)                 GEMM, in place      (W, R, N)
+        F     = (D F) phi'(F)                 in place            (W, R, N)
         for each tile:
             y_hat = transform of F
             dx_hat += adjoint of correlate
@@ -17,26 +17,26 @@ One plan serves one filter bank, image shape, padding and dtype::
 
 A direct correlation costs 2 f^2 C flops per map and pixel, this one about 8 f C and an FFT: 20
 instead of 270 Gflop for the bank of the paper at 256 x 256. The products with G and D dominate
-then (200 Gflop, symmetry used). A tile's y_hat fits in a core's L2 cache. Feature maps of the last
-strips stay for the gradient as far as `KEEP_BYTES` allows; the others are computed again.
+then (200 Gflop, symmetry used). A tile's y_hat about fits in a core's L2 cache. Feature maps of the
+last strips stay for the gradient as far as `KEEP_BYTES` allows; the others are computed again.
 
-Feature maps run fastest everywhere: the transforms then work on many maps at once, and F is the
-matrix that BLAS wants, without any transposition.
+Feature maps run fastest everywhere: neighboring maps are the lanes of a vector in all loops.
 """
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
 
 from ..threads import one_blas_thread, run_ranges
-from . import _cpu, _row_fft
+from . import _correlation, _products, _row_fft
+from .memory import LINE, Pool, aligned_empty
 from .padding import Padding
 
-STRIP_BYTES = 32 << 20  # feature maps of one strip
+STRIP_BYTES = 64 << 20  # feature maps of one strip
 KEEP_BYTES = 128 << 20  # feature maps that may stay for the gradient
-IDLE_BYTES = 64 << 20  # feature maps whose memory a plan holds on to between calls
+IDLE_BYTES = 64 << 20  # working memory that a plan holds on to between calls
 TILE_BYTES = 3 << 20  # spectra of one tile: about what fits in an L2 cache
 TILE_MAPS = 64  # of one filter size
 MIN_TILES = 16  # for many threads, if there are rows enough
@@ -49,7 +49,7 @@ class Filters(NamedTuple):
 
     maps: slice  # their place among all feature maps
     size: int  # f
-    w_hat: np.ndarray  # (K, 2 f C, n): real parts, then imaginary parts
+    w_hat: np.ndarray  # (K, blocks, f C, 2, maps of a block): see correlation.h
 
 
 class StripPlan:
@@ -83,8 +83,7 @@ class StripPlan:
         n_rows = -(-shape[0] // n_strips)
         self.strips = [(y, min(y + n_rows, shape[0])) for y in range(0, shape[0], n_rows)]
         self.n_kept = min(len(self.strips), max(1, KEEP_BYTES // (bytes_per_row * n_rows)))
-        # Working memory between calls; list operations are atomic.
-        self._idle_features, self._idle_spectra = [], []
+        self.memory = Pool(IDLE_BYTES)
 
     def _transform_filters(self, filters):
         """Groups of at most `TILE_MAPS` filters, large filters first: they take longest."""
@@ -97,9 +96,9 @@ class StripPlan:
             dft = np.stack([dft.real, dft.imag], axis=1).reshape(-1, f).astype(self.dtype)
             for i in range(0, n, TILE_MAPS):
                 part = w[i : i + TILE_MAPS].transpose(2, 1, 3, 0)
-                with one_blas_thread:  # the same bytes, whoever else holds BLAS to one thread
+                with one_blas_thread:  # the same bytes for any number of threads
                     w_hat = dft @ part.reshape(f, -1)
-                w_hat = w_hat.reshape(len(turns), -1, part.shape[3])
+                w_hat = blocks_of_maps(w_hat.reshape(len(turns), 2, -1, part.shape[3]))
                 maps = slice(first_map + i, first_map + i + part.shape[3])
                 groups.append(Filters(maps, f, w_hat))
             first_map += n
@@ -109,12 +108,12 @@ class StripPlan:
 
     def gram(self, image):
         """G (N, N) of an image (H, W, C), eq (1)."""
-        with one_blas_thread, self._buffers(1) as buffers:
+        with self._buffers(1) as buffers:
             return self._forward(image, buffers)[0]
 
     def gram_vjp(self, image, d_gram):
         """Gradient by the image of sum_ij d_gram_ij G_ij(image)."""
-        with one_blas_thread, self._buffers(1) as buffers:
+        with self._buffers(1) as buffers:
             return self._backward(d_gram, self._transform_image(image), {}, buffers)
 
     def loss(self, image, target):
@@ -123,49 +122,43 @@ class StripPlan:
 
     def loss_and_grad(self, image, target):
         """E(image), eq (5), and its gradient by the image."""
-        with one_blas_thread, self._buffers(self.n_kept) as buffers:
+        with self._buffers(self.n_kept) as buffers:
             gram, x_hat, kept = self._forward(image, buffers)
             loss, d_gram = relative_error(gram, target)
             return loss, self._backward(d_gram, x_hat, kept, buffers)
 
     @contextmanager
     def _buffers(self, n):
-        """Memory for the feature maps of ``n`` strips, for one call at a time.
-
-        Fresh memory costs a tenth of a small model's time: what fits in `IDLE_BYTES` is kept for
-        the next call. Each of two simultaneous calls has its own.
-        """
-        try:
-            buffers = self._idle_features.pop()
-        except IndexError:
-            buffers = []
-        while len(buffers) < n:
-            shape = (self.shape[1], self.strips[0][1], self.n_maps)
-            buffers.append(np.empty(shape, self.dtype))
-        yield buffers[:n]
-        if sum(buffer.nbytes for buffer in buffers) <= IDLE_BYTES:
-            self._idle_features.append(buffers)
+        """Memory for the feature maps of ``n`` strips."""
+        shape = (self.shape[1], self.strips[0][1], self.n_maps)
+        with ExitStack() as stack:
+            yield [stack.enter_context(self.memory.empty(shape, self.dtype)) for _ in range(n)]
 
     # Over all strips
 
     def _forward(self, image, buffers):
         """G, the transformed image, and {strip: feature maps} of the last strips."""
         x_hat = self._transform_image(image)
-        n_lanes = max(1, min(8, PARTIAL_BYTES // (self.n_maps**2 * self.dtype.itemsize)))
-        partial = np.zeros((n_lanes, self.n_maps, self.n_maps), self.dtype)
+        width = _products.padded(self.n_maps, self.dtype.itemsize)
+        n_lanes = max(1, min(8, PARTIAL_BYTES // (width**2 * self.dtype.itemsize)))
         kept = {}
-        for i, strip in enumerate(self.strips):
-            F = self._features(x_hat, strip, buffers[i % len(buffers)])
-            self._accumulate_gram(F, partial)
-            kept[strip] = F
+        with self.memory.empty((n_lanes, width, width), self.dtype) as partial:
+            partial[:] = 0
+            for i, strip in enumerate(self.strips):
+                F = self._features(x_hat, strip, buffers[i % len(buffers)])
+                self._accumulate_gram(F, partial)
+                kept[strip] = F
+            gram = partial.sum(axis=0)[: self.n_maps, : self.n_maps]
+        gram /= np.prod(self.shape)
+        gram = np.where(np.tri(self.n_maps, k=-1, dtype=bool), gram.T, gram)
         kept = dict(list(kept.items())[-len(buffers) :])
-        upper = np.triu(partial.sum(axis=0))
-        return upper + np.triu(upper, 1).T, x_hat, kept
+        return gram, x_hat, kept
 
     def _backward(self, d_gram, x_hat, kept, buffers):
         """The image gradient; overwrites the feature maps in ``kept``."""
-        D = np.ascontiguousarray((d_gram + d_gram.T) / np.prod(self.shape), dtype=self.dtype)
-        dx_hat = np.zeros_like(x_hat[:, :2])
+        D = (d_gram + d_gram.T) / np.prod(self.shape)
+        D = self._panels(np.ascontiguousarray(D, dtype=self.dtype))
+        dx_hat = np.zeros_like(x_hat)
         for strip, F in kept.items():
             self._features_adjoint(D, F, strip, dx_hat)
         for strip in self.strips[: len(self.strips) - len(kept)]:
@@ -176,9 +169,9 @@ class StripPlan:
         return self.padding.adjoint(d_padded)
 
     def _transform_image(self, image):
-        """The padded image's transform (K, 3, rows, C): real, imaginary, negative real part."""
+        """The padded image's transform (K, 2, rows, C): real parts, then imaginary parts."""
         x_hat = scipy.fft.rfft(self.padding.apply(image), axis=0)
-        return np.stack([x_hat.real, x_hat.imag, -x_hat.real], axis=1)
+        return np.stack([x_hat.real, x_hat.imag], axis=1)
 
     # Over one strip: each step is spread over the threads
 
@@ -194,16 +187,17 @@ class StripPlan:
 
     @contextmanager
     def _spectrum(self, n_rows, n_maps):
-        """Memory for y_hat (K, 2, rows, n) of one tile."""
+        """Memory for y_hat (K, 2, rows, n) of one tile.
+
+        From frequency to frequency it is an odd number of cache lines: powers of two would meet
+        in few places of the cache.
+        """
+        n = n_rows * n_maps
+        line = LINE // self.dtype.itemsize
+        pitch = (-(-n // line) | 1) * line
         shape = (self.length // 2 + 1, 2, n_rows, n_maps)
-        try:
-            memory = self._idle_spectra.pop()
-        except IndexError:
-            memory = np.empty(0, self.dtype)
-        if memory.size < np.prod(shape):
-            memory = np.empty(np.prod(shape), self.dtype)
-        yield memory[: np.prod(shape)].reshape(shape)
-        self._idle_spectra.append(memory)
+        with self.memory.empty((*shape[:2], pitch), self.dtype) as pitched:
+            yield pitched[:, :, :n].reshape(shape)
 
     def _features(self, x_hat, strip, buffer):
         """Feature maps (W, R, N) of a strip, in the memory of ``buffer``."""
@@ -219,28 +213,27 @@ class StripPlan:
         first_row = start + r0 + self.pad - group.size // 2
         part = F[:, r0:r1, group.maps]
         with self._spectrum(r1 - r0, part.shape[2]) as y_hat:
-            _cpu.correlate(x_hat, group.w_hat, first_row, y_hat)
+            _correlation.correlate(x_hat, group.w_hat, first_row, y_hat)
             _row_fft.inverse_rows(y_hat, self.radices, self.roots, self.nonlinearity, part)
 
     def _accumulate_gram(self, F, partial):
         n_lanes = len(partial)
-        n_panels = 8 // n_lanes
-        run_ranges(
-            _cpu.accumulate_gram,
-            n_lanes * n_panels,
-            F.reshape(-1, self.n_maps),
-            1 / np.prod(self.shape),
-            n_panels,
-            partial,
-            grain=1,
-        )
+        n_parts = -(-8 // n_lanes)
+        pixels = F.reshape(-1, self.n_maps)
+        run_ranges(_products.accumulate_gram, n_lanes * n_parts, pixels, n_parts, partial, grain=1)
+
+    def _panels(self, D):
+        width = _products.padded(self.n_maps, self.dtype.itemsize)
+        out = aligned_empty((width, self.n_maps), self.dtype)
+        _products.panels(D, out)
+        return out
 
     def _features_adjoint(self, D, F, strip, dx_hat):
         """Adds a strip's part to dx_hat; overwrites its feature maps."""
         pixels = F.reshape(-1, self.n_maps)
         scratch = 4 << 20
         run_ranges(
-            _cpu.backpropagate,
+            _products.backpropagate,
             len(pixels),
             D,
             self.nonlinearity,
@@ -261,8 +254,21 @@ class StripPlan:
         part = F[:, r0:r1, group.maps]
         with self._spectrum(r1 - r0, part.shape[2]) as y_hat:
             _row_fft.transform_rows(part, self.radices, self.roots, y_hat)
-            _cpu.correlate_adjoint(y_hat, group.w_hat, dx_hat)
+            _correlation.correlate_adjoint(y_hat, group.w_hat, dx_hat)
         return dx_hat
+
+
+def blocks_of_maps(w_hat):
+    """(K, 2, q, n) as correlation.h wants it, filled up with zeros: (K, blocks, q, 2, block)."""
+    n_freq, _, q, n = w_hat.shape
+    block = _correlation.BLOCK_BYTES // w_hat.itemsize
+    n_blocks = -(-n // block)
+    blocks = aligned_empty((n_freq, n_blocks, q, 2, block), w_hat.dtype)
+    blocks[:, -1] = 0
+    for i in range(n_blocks):
+        part = w_hat[:, :, :, i * block : (i + 1) * block]
+        blocks[:, i, :, :, : part.shape[3]] = part.transpose(0, 2, 1, 3)
+    return blocks
 
 
 def relative_error(gram, target):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fastvis._kernels.gram import StripPlan, reference, strips
+from fastvis._kernels.gram import StripPlan, _products, reference, strips
 
 # (height, width, channels), [(maps, filter size), ...]
 SIZES = {
@@ -36,7 +36,10 @@ TUNINGS = {
     "a row at a time": {"STRIP_BYTES": 1, "KEEP_BYTES": 1, "IDLE_BYTES": 0, "PARTIAL_BYTES": 1},
     "short last strip": {"STRIP_BYTES": 6 * ROW, "KEEP_BYTES": 13 * ROW},
     "all strips kept": {"STRIP_BYTES": 8 * ROW, "IDLE_BYTES": 0},
-    "three lanes, two panels": {"STRIP_BYTES": 8 * ROW, "PARTIAL_BYTES": 3 * 17**2 * 8},
+    "three lanes, three parts": {
+        "STRIP_BYTES": 8 * ROW,
+        "PARTIAL_BYTES": 3 * _products.padded(17, 8) ** 2 * 8,
+    },
     "small tiles": {"TILE_MAPS": 3, "TILE_BYTES": 1, "MIN_TILES": 100},
 }
 
