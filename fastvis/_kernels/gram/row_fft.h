@@ -6,6 +6,8 @@
    travel as one complex z = a + i b. Stockham order: no bit reversal, two buffers in turn.
 */
 
+#define NEXT (n > 2 * LANES ? 2 * LANES : stride)
+#define PREFETCH(p, rw) (__builtin_prefetch(p, rw, 2), __builtin_prefetch((const char*)(p)+64, rw, 2))
 #define HALF(length) ((length) + 13)
 enum { FN(block_columns) = 2 * LANES }; /* what inverse_block and forward_block work on */
 
@@ -241,6 +243,8 @@ static TARGET void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
     VEC *work = memory, *im = work, *re = work + 2 * HALF(length);
     for (Py_ssize_t k = 0; k <= length / 2; k++) {
         const Py_ssize_t mirror = k ? length - k : 0;
+        PREFETCH(y + 2 * k * pitch + c + 2 * LANES, 0);
+        PREFETCH(y + (2 * k + 1) * pitch + c + 2 * LANES, 0);
         VEC ar, br, ai = {0}, bi = {0};
         FN(load)(&ar, &br, y + 2 * k * pitch + c, size);
         if (k != mirror) /* else a real number, but for rounding */
@@ -254,6 +258,7 @@ static TARGET void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
         const VEC both[2] = {FN(activate)(re[x], nonlinearity), FN(activate)(im[x], nonlinearity)};
         REAL *target = F + x * step;
         if (runs.count == 1) {
+            PREFETCH(target + runs.start[0] + NEXT, 1);
             FN(store)(target + runs.start[0], both[0], both[1], size);
         } else {
             const REAL *source = (const REAL *)both;
@@ -305,3 +310,5 @@ static TARGET void FN(forward_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
 }
 
 #undef HALF
+#undef NEXT
+#undef PREFETCH
