@@ -12,6 +12,8 @@ from .metrics import diversity
 from .model import GramModel
 from .optimize import minimize_pixels
 
+COARSE_ITERATIONS = 100  # 40 to 100 are best; more cost more than they save
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class SynthesisSamples:
@@ -87,9 +89,11 @@ def synthesize(
     target_loss : float
         Stop when the loss is at most this.
     coarse_levels : int
-        How many times the reference is halved first: each level is synthesized for at most
-        ``max_iter // 4`` iterations and enlarged to be the start of the next. Reaches a loss in
-        less time than noise as a start does, and captures larger structure. Not with ``init``.
+        How many times the reference is halved first: each level is synthesized for at most 100
+        iterations, and ``max_iter // 4``, and enlarged to be the start of the next. Reaches a small
+        loss in less time than noise as a start does where the texture has large structure (one
+        level, 128 px, a loss of 5e-5: bricks 8 times, gravel and grass 1.1 times faster). Not with
+        ``init``.
     n_samples : int, optional
         Return this many samples, from independent noise, with a measure of their diversity.
     rng : None, int or numpy.random.Generator
@@ -205,7 +209,10 @@ def _descend(model, targets, size, init, bounds, options, rng, dtype):
             init = _enlarge(result.image, level_size, bounds)
         elif init is None:
             init = rng.uniform(*bounds, (*level_size, model.channels)).astype(dtype)
-        coarse = {"max_iter": options["max_iter"] // 4, "callback": None} if level else {}
+        coarse = {}
+        if level:
+            few = min(COARSE_ITERATIONS, options["max_iter"] // 4)
+            coarse = {"max_iter": few, "callback": None}
         target = targets[level]
         try:
             result = minimize_pixels(
