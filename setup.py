@@ -19,7 +19,7 @@ DIRECTIVES = {
     "freethreading_compatible": True,
 }
 
-FLAGS = {"unix": ["-O3"], "msvc": ["/O2"]}
+FLAGS = {"unix": ["-O3"], "msvc": ["/O2", "/std:c11"]}
 
 NO_COMPILER = """
 

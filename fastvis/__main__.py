@@ -52,7 +52,8 @@ def _texture(options):
     from ._images import check_writable, load_image, save_image
     from ._random import check_rng
     from ._validation import check_int, check_size
-    from .textures.synthesis import check_extent, default_model, synthesize
+    from .textures.arguments import check_extent, default_model
+    from .textures.synthesis import synthesize
 
     check_writable(options.output)
     size = None if options.size is None else check_size(options.size, "--size")

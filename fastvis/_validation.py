@@ -62,7 +62,8 @@ def _as_array(array, name):
     if np.ma.is_masked(array):
         raise ValueError(f"{name} must not have masked values. Pass array.filled(value).")
     try:
-        return np.asarray(array)
+        array = np.asarray(array)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
     except (ValueError, TypeError) as error:
         got = type(array).__name__
         raise TypeError(f"{name} must be an array of numbers; got {got}.") from error

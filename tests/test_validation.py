@@ -285,3 +285,9 @@ def test_check_size_refuses_other_shapes(size, error):
 def test_check_size_refuses_other_numbers(size, error, message):
     with raises(error, message):
         check_size(size, "window")
+
+
+def test_foreign_byte_order_keeps_its_precision():
+    array = check_array(np.array([1.5, 2], ">f4"), "x")
+    assert (array.dtype, array.tolist()) == (np.float32, [1.5, 2])
+    assert array.dtype.isnative

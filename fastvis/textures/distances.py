@@ -46,7 +46,7 @@ def gram_distance(x, y, model):
     >>> round(gram_distance(x, 2 * x, model), 6)  # (4 - 1)**2 / 4
     2.25
     """
-    grams = [np.asarray(model.gram(image), dtype=np.float64).ravel() for image in (x, y)]
+    grams = [_gram_vector(model, image).astype(np.float64) for image in (x, y)]
     return _relative_distance(*grams, "a Gram matrix that is not zero")
 
 
@@ -152,6 +152,16 @@ def distance_matrix(patches, metric):
     return result
 
 
+def _gram_vector(model, image):
+    gram = model.gram(image)
+    if isinstance(gram, (tuple, list)):
+        raise TypeError(
+            f"model must have one Gram matrix; {type(model).__name__} has {len(gram)}. "
+            "Pass a GramModel, or, to distance_matrix, a function of two images."
+        )
+    return np.asarray(gram).ravel()
+
+
 def _relative_distance(a, b, rule):
     norms = np.linalg.norm(a), np.linalg.norm(b)
     for name, norm in zip("xy", norms):
@@ -165,7 +175,7 @@ def _relative_distance(a, b, rule):
 
 def _gram_distances(patches, model, chunk=1 << 16):
     """All distances (2), ``(n, n)``."""
-    grams = np.array([np.asarray(model.gram(patch)).ravel() for patch in patches])
+    grams = np.array([_gram_vector(model, patch) for patch in patches])
     squares = 0.0
     norms = 0.0
     for i in range(0, grams.shape[1], chunk):

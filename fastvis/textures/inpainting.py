@@ -4,9 +4,7 @@ import numpy as np
 
 from .._random import check_rng
 from .._validation import check_choice, check_float, check_image, check_int, check_size
-from .optimize import minimize_pixels
-from .patches import sample_patches
-from .synthesis import (
+from .arguments import (
     OutputLike,
     as_image,
     check_bounds,
@@ -15,6 +13,8 @@ from .synthesis import (
     check_options,
     default_model,
 )
+from .optimize import minimize_pixels
+from .patches import sample_patches
 
 
 def inpaint(

@@ -161,7 +161,7 @@ class GramModel:
         return image if self.mean is None else image - self.mean.astype(image.dtype)
 
     def _plan_for(self, image, padding):
-        key = (image.shape[:2], image.dtype, padding)
+        key = (self.bank, self.nonlinearity, padding, image.shape[:2], image.dtype)
         plan = self._plan
         if plan is None or plan[0] != key:
             filters = self._scaled_filters(image.dtype)

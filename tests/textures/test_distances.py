@@ -229,3 +229,15 @@ TWO = np.ones((2, 4, 4))
 def test_distance_matrix_refuses(patches, metric, error, message):
     with pytest.raises(error, match=message):
         distance_matrix(patches, metric)
+
+
+def test_a_model_of_several_gram_matrices_is_refused(rng):
+    class Layers:
+        def gram(self, image):
+            return np.eye(2), np.eye(3)
+
+    x, y = rng.random((2, 6, 6))
+    with pytest.raises(TypeError, match="model must have one Gram matrix; Layers has 2. Pass a Gr"):
+        gram_distance(x, y, Layers())
+    with pytest.raises(TypeError, match="model must have one Gram matrix; Layers has 2. Pass a Gr"):
+        distance_matrix([[x, y], [y, x]], Layers())

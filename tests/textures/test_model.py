@@ -407,3 +407,12 @@ def test_a_pickled_model_leaves_its_plan_behind():
     gram = model.gram(image)
     assert len(pickle.dumps(model)) == before
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).gram(image), gram)
+
+
+def test_a_changed_attribute_changes_the_next_result(rng):
+    image = rng.random((9, 9))
+    bank = FilterBank.random(3, 4, channels=1, rng=0)
+    model = GramModel(bank)
+    model.gram(image)
+    model.nonlinearity = "linear"
+    np.testing.assert_array_equal(model.gram(image), GramModel(bank, "linear").gram(image))
