@@ -9,6 +9,10 @@ random filters that the synthesis did not match.
 
 What must be seen: filters of one size, as many, are clearly worse; without a nonlinearity the
 error is many times larger; a sigmoid is about as good as the ReLU; more filters are better.
+
+Measured at 96 pixels with 8 x 16 filters, held-out errors relative to theirs (geometric mean over
+brick, gravel and grass): one size 2.6; linear 19; sigmoid 0.76, given four times the iterations
+(1.5 with as many); a quarter of the filters 10; twice as many 0.81.
 """
 
 # %%
@@ -20,6 +24,7 @@ from common import arguments, finish, grid, grow, heldout, photograph, random_mo
 
 args = arguments()
 size, n_maps, max_iter = (256, 128, 2000) if args.full else (96, 16, 300)
+slower = {"sigmoid": 4}  # times as many iterations: its loss is small early, but far from its end
 
 baseline = f"8 sizes x {n_maps}, ReLU"
 models = {
@@ -37,9 +42,9 @@ for name in names:
     reference = photograph(name, size)
     rows.append([reference])
     for label, model in models.items():
+        n_iter = max_iter * slower.get(label, 1)
         samples = [
-            grow(f"{name}, {label}", reference, model, max_iter=max_iter, rng=seed)
-            for seed in (0, 1)
+            grow(f"{name}, {label}", reference, model, max_iter=n_iter, rng=seed) for seed in (0, 1)
         ]
         error = float(np.sqrt(np.prod([heldout(image, reference) for image in samples])))
         errors[label].append(error)

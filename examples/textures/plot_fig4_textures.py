@@ -11,6 +11,10 @@ What must be seen: the multi-scale model is better than the single-scale model o
 most of all on regular ones (brick, coins). With ``--weights`` two claims are counted: on how many
 textures (7) is lower for the multi-scale sample than for VGG's own, which minimizes it; and how
 often (7) prefers VGG's sample where the held-out error prefers the multi-scale sample.
+
+Measured with 128 filters at 128 pixels, held-out errors of 11-pixel and multi-scale filters: brick
+0.030 and 0.0047, coins 0.039 and 0.0066, wood 0.057 and 0.010; gravel and grass about equal; the
+gland, which is not the same everywhere, 0.018 and 0.028.
 """
 
 # %%

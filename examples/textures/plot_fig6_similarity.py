@@ -9,7 +9,8 @@ logarithmic scale.
 
 What must be seen: in the feature spaces the diagonal stands out, because patches of one texture
 are closer to each other than to those of another; with SSIM and pixels it stands out less. The
-share of pairs of textures for which that is so stands above each matrix.
+share of pairs of textures for which that is so stands above each matrix: 100 % in both shallow
+models, 86 % for pixels, 71 % for SSIM.
 """
 
 # %%

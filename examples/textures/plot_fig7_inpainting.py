@@ -12,7 +12,9 @@ The paper does not say whether the frame is only where the synthesis starts, or 
 held.
 
 What must be seen: the inside continues the frame, so that mortar lines and stones are not cut off
-at its border.
+at its border. Measured with 8 x 32 filters at 96 pixels: losses of 2e-5 (brick) and 8e-5 (gravel)
+with the patch's own Gram matrix; 4e-4 and 1e-4 with the mean over patches, which no frame of one
+patch can match. Mortar lines go on in all, but bend in the latter.
 """
 
 # %%

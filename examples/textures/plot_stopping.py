@@ -8,7 +8,10 @@ a distance together with a bound below which images count as the same texture. H
 the loss at which the synthesis stops.
 
 What must be seen: as the bound falls, the held-out error falls, and so does the diversity of four
-samples; below some bound neither changes any more, and what is left of diversity stays.
+samples; below some bound diversity hardly changes any more, and what is left of it stays.
+
+Measured for brick at 96 pixels: from a bound of 0.1 to one of 0.0003 the error falls from 0.15 to
+0.0047, the diversity from 0.90 to 0.57, most of it before 0.003.
 """
 
 # %%
