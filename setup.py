@@ -19,7 +19,8 @@ DIRECTIVES = {
     "freethreading_compatible": True,
 }
 
-FLAGS = {"unix": ["-O3"], "msvc": ["/O2", "/std:c11"]}
+# A debug build also runs the loops that compilers without vector types get.
+FLAGS = {"unix": ["-O3", *(["-DNO_VECTORS"] if DEBUG else [])], "msvc": ["/O2", "/std:c11"]}
 
 NO_COMPILER = """
 

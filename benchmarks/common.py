@@ -57,9 +57,9 @@ def use_threads(n=None):
 def alternate(*functions, rounds=7, warm_up=True):
     """Time functions in turn, A B A B ..., in this process.
 
-    A turn is a pause, calls for `WARM_UP` seconds (at least one) that are not counted, and a call
-    that is: what stands in a loop runs on a processor that is awake, and not beside the idling
-    threads of somebody else's pool. Without ``warm_up`` a turn is the pause and the call.
+    A turn is a pause, calls for `WARM_UP` seconds that are not counted unless one takes as long,
+    and a call that is: what stands in a loop runs on a processor that is awake, and not beside the
+    idling threads of somebody else's pool. Without ``warm_up`` the first call counts.
 
     Returns
     -------
@@ -69,6 +69,9 @@ def alternate(*functions, rounds=7, warm_up=True):
         The first function's time over each one's: medians over the rounds. What slows the
         machine down for a while slows both and cancels.
     """
+    if warm_up:
+        for function in functions:
+            function()
     times = [[_seconds(function, warm_up) for function in functions] for _ in range(rounds)]
     seconds = [statistics.median(column) for column in zip(*times)]
     ratios = [statistics.median(row[0] / row[i] for row in times) for i in range(len(functions))]
@@ -77,10 +80,14 @@ def alternate(*functions, rounds=7, warm_up=True):
 
 def _seconds(function, warm_up):
     time.sleep(PAUSE)
-    start = time.perf_counter()
-    while warm_up:
-        function()
-        warm_up = time.perf_counter() - start < WARM_UP
+    seconds, total = _time(function), 0.0
+    while warm_up and total < WARM_UP and seconds < WARM_UP:
+        total += seconds
+        seconds = _time(function)
+    return seconds
+
+
+def _time(function):
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

@@ -7,7 +7,7 @@
 
     <family>/
         reference.py   the definition, in plain NumPy, as short as the formula
-        cpu.py | _cpu.pyx   Numba, or Cython where the work is BLAS-shaped; fills what it is handed
+        cpu.py, _*.pyx  Numba; Cython where the work is BLAS-shaped; both fill what they are handed
         __init__.py    what the systems call: allocates, cuts the work, picks the implementation
 
 Nothing here imports the rest of fastvis, validates, or draws random numbers.

@@ -11,7 +11,7 @@ from .model import GramModel
 
 def check_model(model):
     """Refuse what is no texture model."""
-    if model is not None and not hasattr(model, "loss_and_grad"):
+    if isinstance(model, type) or (model is not None and not hasattr(model, "loss_and_grad")):
         raise TypeError(
             f"model must be a GramModel or VGGLoss; got {type(model).__name__}. "
             "Pass GramModel(bank) for a bank of filters."

@@ -1,4 +1,4 @@
-"""The compiled loops of the Gram kernel, each by itself, with both sizes of vectors."""
+"""The compiled loops of the Gram kernel, each by itself, with every kind of vectors."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from fastvis._kernels.gram.memory import LINE, Pool, aligned_empty
 
 TOLERANCE = {np.float32: 4e-6, np.float64: 1e-14}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE)
-WIDTHS = pytest.mark.parametrize("wide", [False, True] if _correlation.HAS_AVX512 else [False])
+LEVELS = pytest.mark.parametrize("level", range(_correlation.BEST_LEVEL + 1))
 
 
 def error(array, expected):
@@ -25,27 +25,27 @@ def row_fft_tables(length, dtype):
     return _row_fft.factors(length), _row_fft.roots(length, dtype)
 
 
-@WIDTHS
+@LEVELS
 @DTYPES
 @pytest.mark.parametrize(("n_rows", "n_maps"), [(1, 1), (1, 31), (4, 8), (1, 70), (14, 5), (70, 1)])
-def test_row_fft_forward(rng, dtype, wide, n_rows, n_maps):
+def test_row_fft_forward(rng, dtype, level, n_rows, n_maps):
     for length in LENGTHS:
         width = max(1, length - rng.integers(3))  # continued by zeros
         all_maps = rng.normal(size=(width, n_rows, n_maps + 3)).astype(dtype)
         F = all_maps[:, :, 2 : 2 + n_maps]  # some maps of many
         y = np.full((length // 2 + 2, 2, n_rows, n_maps), np.nan, dtype)
-        _row_fft.transform_rows(F, *row_fft_tables(length, dtype), y[:-1], wide)
+        _row_fft.transform_rows(F, *row_fft_tables(length, dtype), y[:-1], level)
         y_hat = y[:-1, 0] + 1j * y[:-1, 1].astype(np.float64)
         expected = np.fft.rfft(F.astype(np.float64), length, axis=0)
         assert np.isnan(y[-1]).all(), length  # nothing is written behind the end
         assert error(y_hat, expected) < TOLERANCE[dtype], length
 
 
-@WIDTHS
+@LEVELS
 @DTYPES
 @pytest.mark.parametrize(("n_rows", "n_maps"), [(1, 1), (4, 8), (1, 70), (14, 5)])
 @pytest.mark.parametrize("nonlinearity", range(3))
-def test_row_fft_inverse(rng, dtype, wide, n_rows, n_maps, nonlinearity):
+def test_row_fft_inverse(rng, dtype, level, n_rows, n_maps, nonlinearity):
     phi = reference.ACTIVATION[strips.NONLINEARITIES[nonlinearity]]
     for length in LENGTHS:
         width = max(1, length - rng.integers(3))  # the rest is not wanted
@@ -53,12 +53,23 @@ def test_row_fft_inverse(rng, dtype, wide, n_rows, n_maps, nonlinearity):
         y /= np.sqrt(length)
         all_maps = np.full((width + 1, n_rows, n_maps + 3), np.nan, dtype)
         F = all_maps[:-1, :, 2 : 2 + n_maps]
-        _row_fft.inverse_rows(y, *row_fft_tables(length, dtype), nonlinearity, F, wide)
+        _row_fft.inverse_rows(y, *row_fft_tables(length, dtype), nonlinearity, F, level)
         y_hat = y[:, 0] + 1j * y[:, 1].astype(np.float64)
         expected = phi(np.fft.irfft(y_hat, length, axis=0, norm="forward")[:width])
         assert np.abs(F - expected).max() < TOLERANCE[dtype], length
         F[:] = np.nan
         assert np.isnan(all_maps).all(), length  # the other maps are left alone
+
+
+@LEVELS
+@DTYPES
+@pytest.mark.parametrize("nonlinearity", range(3))
+def test_row_fft_does_not_hide_nan(dtype, level, nonlinearity):
+    y = np.zeros((5, 2, 1, 20), dtype)
+    y[2, 0, 0, 3] = np.nan
+    F = np.empty((8, 1, 20), dtype)
+    _row_fft.inverse_rows(y, *row_fft_tables(8, dtype), nonlinearity, F, level)
+    assert np.isnan(F[:, 0, 3]).all()
 
 
 # The correlation of transformed images
@@ -88,10 +99,10 @@ def planar(array, dtype):
     return np.ascontiguousarray(np.stack([array.real, array.imag], axis=1), dtype=dtype)
 
 
-@WIDTHS
+@LEVELS
 @DTYPES
 @pytest.mark.parametrize("shape", SHAPES)
-def test_correlate(rng, dtype, wide, shape):
+def test_correlate(rng, dtype, level, shape):
     n_freq, channels, f, n_rows, n = shape
     x = complex_normal(rng, n_freq, 2 + n_rows + f - 1, channels)
     w = complex_normal(rng, n_freq, f, channels, n)
@@ -99,22 +110,22 @@ def test_correlate(rng, dtype, wide, shape):
     room = np.full((n_freq, 2, n_rows * n + 5), np.nan, dtype)
     y = room[:, :, : n_rows * n].reshape(n_freq, 2, n_rows, n)
     assert np.shares_memory(y, room)
-    _correlation.correlate(planar(x, dtype), w_hat, 2, y, wide)
+    _correlation.correlate(planar(x, dtype), w_hat, 2, y, level)
     expected = np.einsum("krfc,kfcn->krn", windows(x[:, 2:], n_rows, f), w.conj())
     assert error(y[:, 0] + 1j * y[:, 1].astype(float), expected) < TOLERANCE[dtype]
     assert np.isnan(room[:, :, n_rows * n :]).all()  # nothing is written behind the end
 
 
-@WIDTHS
+@LEVELS
 @DTYPES
 @pytest.mark.parametrize("shape", SHAPES)
-def test_correlate_adjoint(rng, dtype, wide, shape):
+def test_correlate_adjoint(rng, dtype, level, shape):
     n_freq, channels, f, n_rows, n = shape
     y = complex_normal(rng, n_freq, n_rows, n)
     w = complex_normal(rng, n_freq, f, channels, n)
     w_hat = strips.blocks_of_maps(planar(w.reshape(n_freq, -1, n), dtype))
     dx = np.full((n_freq, 2, n_rows + f - 1, channels), np.nan, dtype)
-    _correlation.correlate_adjoint(planar(y, dtype), w_hat, dx, wide)
+    _correlation.correlate_adjoint(planar(y, dtype), w_hat, dx, level)
     expected = np.zeros((n_freq, n_rows + f - 1, channels), complex)
     for r in range(n_rows):
         expected[:, r : r + f] += np.einsum("kfcn,kn->kfc", w, y[:, r])
@@ -124,34 +135,34 @@ def test_correlate_adjoint(rng, dtype, wide, shape):
 # The dense products
 
 
-@WIDTHS
+@LEVELS
 @DTYPES
 @pytest.mark.parametrize(("n_pixels", "n"), [(1, 1), (7, 5), (300, 33), (1000, 64), (90, 130)])
 @pytest.mark.parametrize(("n_lanes", "n_parts"), [(1, 1), (8, 1), (3, 3), (1, 8)])
-def test_accumulate_gram(rng, dtype, wide, n_pixels, n, n_lanes, n_parts):
+def test_accumulate_gram(rng, dtype, level, n_pixels, n, n_lanes, n_parts):
     F = rng.normal(size=(n_pixels, n)).astype(dtype)
-    width = _products.padded(n, F.itemsize, wide)
+    width = _products.padded(n, F.itemsize, level)
     assert width >= n
     partial = np.ones((n_lanes, width, width), dtype)  # they are added to
     for t in range(n_lanes * n_parts):
-        _products.accumulate_gram(t, t + 1, F, n_parts, partial, wide)
+        _products.accumulate_gram(t, t + 1, F, n_parts, partial, level)
     gram = np.triu(partial.astype(np.float64).sum(axis=0)[:n, :n])
     expected = np.triu(F.T.astype(np.float64) @ F + n_lanes)
     assert error(gram, expected) < TOLERANCE[dtype]
 
 
-@WIDTHS
+@LEVELS
 @DTYPES
 @pytest.mark.parametrize("nonlinearity", range(3))
 @pytest.mark.parametrize(("n_pixels", "n"), [(1, 1), (7, 5), (300, 33), (129, 64)])
-def test_backpropagate(rng, dtype, wide, nonlinearity, n_pixels, n):
+def test_backpropagate(rng, dtype, level, nonlinearity, n_pixels, n):
     D = rng.normal(size=(n, n)).astype(dtype)
     D += D.T
-    panels = np.empty((_products.padded(n, D.itemsize, wide), n), dtype)
-    _products.panels(D, panels, wide)
+    panels = np.empty((_products.padded(n, D.itemsize, level), n), dtype)
+    _products.panels(D, panels, level)
     F = rng.normal(size=(n_pixels + 2, n)).astype(dtype)
     result = F.copy()
-    _products.backpropagate(1, n_pixels + 1, panels, nonlinearity, result, wide)
+    _products.backpropagate(1, n_pixels + 1, panels, nonlinearity, result, level)
     slope = [1, F > 0, F * (1 - F)][nonlinearity]
     expected = (F @ D.astype(np.float64)) * slope
     # the largest may be silenced by relu: relative to a typical one
@@ -180,14 +191,51 @@ def test_pool_gives_memory_to_one_at_a_time():
 
 def test_pool_keeps_no_more_than_its_limit():
     pool = Pool(1000)
-    with pool.empty(100, np.uint8), pool.empty(2000, np.uint8), pool.empty(950, np.uint8):
+    with (
+        pool.empty((100,), np.uint8),
+        pool.empty((2000,), np.uint8),
+        pool.empty((950,), np.uint8),
+    ):
         assert pool.idle_bytes == 0
     assert pool.idle_bytes == 950  # the last to be taken is the first to come back
 
 
 def test_pool_does_not_give_much_more_than_asked():
     pool = Pool(1 << 24)
-    with pool.empty(1 << 23, np.uint8):
+    with pool.empty((1 << 23,), np.uint8):
         pass
-    with pool.empty(1 << 21, np.uint8):
+    with pool.empty((1 << 21,), np.uint8):
         assert pool.idle_bytes == 1 << 23
+
+
+def test_pool_prefers_the_smallest_that_fits():
+    pool = Pool(1 << 20)
+    with pool.empty((900,), np.uint8), pool.empty((500,), np.uint8), pool.empty((700,), np.uint8):
+        pass
+    with pool.empty((450,), np.uint8):
+        assert pool.idle_bytes == 1600
+    with pool.empty((600,), np.uint8):
+        assert pool.idle_bytes == 1400
+
+
+def test_pool_lets_memory_go_after_an_error():
+    pool = Pool(1 << 20)
+    with pytest.raises(RuntimeError), pool.empty((10,), np.uint8):
+        raise RuntimeError
+    assert pool.idle_bytes == 0
+
+
+def test_pool_when_another_thread_was_faster():
+    class Race(dict):
+        def items(self):
+            items = super().items()
+            stolen = list(items)
+            self.clear()
+            return stolen
+
+    pool = Pool(1 << 20)
+    with pool.empty((10,), np.uint8):
+        pass
+    pool._idle = Race(pool._idle)
+    with pool.empty((10,), np.uint8) as array:
+        assert array.size == 10

@@ -416,3 +416,18 @@ def test_a_changed_attribute_changes_the_next_result(rng):
     model.gram(image)
     model.nonlinearity = "linear"
     np.testing.assert_array_equal(model.gram(image), GramModel(bank, "linear").gram(image))
+    model.padding = "periodic"
+    np.testing.assert_array_equal(
+        model.gram(image), GramModel(bank, "linear", "periodic").gram(image)
+    )
+    model.bank = FilterBank.random(3, 4, channels=1, rng=1)
+    np.testing.assert_array_equal(
+        model.gram(image), GramModel(model.bank, "linear", "periodic").gram(image)
+    )
+
+
+def test_overflow_is_not_hidden():
+    bank = FilterBank.random(3, 4, channels=1, rng=0)
+    with np.errstate(all="ignore"):
+        gram = GramModel(bank).gram(np.full((6, 6), 1e308))
+    assert not np.isfinite(gram).all()

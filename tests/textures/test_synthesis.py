@@ -13,7 +13,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import fastvis
-from fastvis.textures import FilterBank, GramModel, metrics, synthesize
+from fastvis.textures import FilterBank, GramModel, metrics, synthesis, synthesize
 
 MULTISCALE = (3, 5, 7, 11, 15, 23)
 
@@ -385,6 +385,15 @@ def test_ctrl_c_for_real():
 
 
 # Levels
+
+
+def test_a_coarse_level_takes_few_iterations(monkeypatch):
+    monkeypatch.setattr(synthesis, "COARSE_ITERATIONS", 2)
+    reference = image_of(24, 24, 3)
+    recorder = Recorder(model_of())
+    synthesize(reference, recorder, max_iter=20, coarse_levels=1, rng=0)
+    small = [image for image in recorder.images if image.shape[:2] == (12, 12)]
+    assert 3 <= len(small) <= 6  # two iterations and the start, a line search or two
 
 
 def test_levels_are_means_over_squares_from_coarse_to_fine():

@@ -14,34 +14,41 @@ cdef extern from *:
     """
     #define KERNEL "row_fft.h"
     #include "each_vector.h"
+    #define BLOCK_COLUMNS(REAL, name) Py_ssize_t name(void)
+    #define BLOCK_BYTES(REAL, name) Py_ssize_t name(Py_ssize_t)
+    #define INVERSE_BLOCK(REAL, name) \
+        void name(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, \
+                  Py_ssize_t, Py_ssize_t, const long long *, Py_ssize_t, const REAL *, REAL *, \
+                  void *, int, const REAL *, REAL *)
+    #define FORWARD_BLOCK(REAL, name) \
+        void name(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, \
+                  Py_ssize_t, Py_ssize_t, const long long *, Py_ssize_t, const REAL *, REAL *, \
+                  void *, const REAL *, REAL *)
+    LEVELS(block_columns, BLOCK_COLUMNS)
+    LEVELS(block_bytes, BLOCK_BYTES)
+    LEVELS(inverse_block, INVERSE_BLOCK)
+    LEVELS(forward_block, FORWARD_BLOCK)
     """
-    const bint HAS_WIDE
-    const int block_columns_float_32, block_columns_float_64
-    const int block_columns_double_32, block_columns_double_64
-    void inverse_block_float_32(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
-                                const float*, float*, void*, int, const float*, float*) noexcept nogil
-    void inverse_block_float_64(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
-                                const float*, float*, void*, int, const float*, float*) noexcept nogil
-    void inverse_block_double_32(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
-                                 const double*, double*, void*, int, const double*, double*) noexcept nogil
-    void inverse_block_double_64(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
-                                 const double*, double*, void*, int, const double*, double*) noexcept nogil
-    void forward_block_float_32(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
-                                const float*, float*, void*, const float*, float*) noexcept nogil
-    void forward_block_float_64(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
-                                const float*, float*, void*, const float*, float*) noexcept nogil
-    void forward_block_double_32(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
-                                 const double*, double*, void*, const double*, double*) noexcept nogil
-    void forward_block_double_64(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
-                                 const double*, double*, void*, const double*, double*) noexcept nogil
+    int best_level() noexcept nogil
+    Py_ssize_t (*block_columns_float[3])() noexcept nogil
+    Py_ssize_t (*block_columns_double[3])() noexcept nogil
+    Py_ssize_t (*block_bytes_float[3])(Py_ssize_t) noexcept nogil
+    Py_ssize_t (*block_bytes_double[3])(Py_ssize_t) noexcept nogil
+    void (*inverse_block_float[3])(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                   Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
+                                   const float*, float*, void*, int, const float*,
+                                   float*) noexcept nogil
+    void (*inverse_block_double[3])(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                    Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*,
+                                    Py_ssize_t, const double*, double*, void*, int, const double*,
+                                    double*) noexcept nogil
+    void (*forward_block_float[3])(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                   Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t,
+                                   const float*, float*, void*, const float*, float*) noexcept nogil
+    void (*forward_block_double[3])(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                    Py_ssize_t, Py_ssize_t, Py_ssize_t, const long long*,
+                                    Py_ssize_t, const double*, double*, void*, const double*,
+                                    double*) noexcept nogil
 
 ctypedef fused real:
     float
@@ -69,27 +76,27 @@ def roots(length, dtype):
 
 
 def transform_rows(const real[:, :, :] F, const long long[::1] radices, const real[:, ::1] w,
-                   real[:, :, :, :] y_hat, bint wide=HAS_WIDE):
+                   real[:, :, :, :] y_hat, int level=best_level()):
     """y_hat = transform of F along its first axis.
 
     F (W, R, n), its last axis dense, is continued by zeros to the length of w (2, length), the
     roots of unity; y_hat (length // 2 + 1, 2, R, n): real parts, then imaginary parts, each (R, n)
-    dense.
+    dense and all equally far apart.
     """
-    _rows(F, radices, w, 0, y_hat, True, wide)
+    _rows(F, radices, w, 0, y_hat, True, level)
 
 
 def inverse_rows(real[:, :, :, :] y_hat, const long long[::1] radices, const real[:, ::1] w,
-                 int nonlinearity, real[:, :, :] F, bint wide=HAS_WIDE):
+                 int nonlinearity, real[:, :, :] F, int level=best_level()):
     """F = phi(inverse transform of y_hat, without the factor 1 / length), its first W elements.
 
     Shapes as in `transform_rows`; nonlinearity as in `_products.backpropagate`.
     """
-    _rows(F, radices, w, nonlinearity, y_hat, False, wide)
+    _rows(F, radices, w, nonlinearity, y_hat, False, level)
 
 
 cdef int _rows(const real[:, :, :] F, const long long[::1] radices, const real[:, ::1] w,
-               int nonlinearity, real[:, :, :, :] y_hat, bint forward, bint wide) except -1:
+               int nonlinearity, real[:, :, :, :] y_hat, bint forward, int level) except -1:
     cdef Py_ssize_t length = w.shape[1], n_radices = radices.shape[0], width = F.shape[0]
     cdef Py_ssize_t n = F.shape[2], n_columns = F.shape[1] * n, b
     cdef Py_ssize_t stride = F.strides[1] // sizeof(real), step = F.strides[0] // sizeof(real)
@@ -97,33 +104,35 @@ cdef int _rows(const real[:, :, :] F, const long long[::1] radices, const real[:
     cdef const long long* r = &radices[0] if n_radices else NULL
     cdef real* f = <real*> &F[0, 0, 0]
     cdef real* y = &y_hat[0, 0, 0, 0]
-    cdef char* memory = <char*> malloc(64 + 4 * (length + 13) * 64 + 2 * length * sizeof(real))
+    cdef Py_ssize_t block, n_bytes
+    if real is float:
+        block = block_columns_float[level]()
+    else:
+        block = block_columns_double[level]()
+    if real is float:
+        n_bytes = block_bytes_float[level](length)
+    else:
+        n_bytes = block_bytes_double[level](length)
+    cdef char* memory = <char*> malloc(64 + n_bytes + 2 * length * sizeof(real))
     if memory == NULL:
         raise MemoryError()
     cdef char* work = memory + (64 - <uintptr_t> memory % 64)  # aligned
-    cdef real* u = <real*> (work + 4 * (length + 13) * 64)
-    cdef Py_ssize_t block
-    cdef void (*inverse)(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                         Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t, const real*, real*,
-                         void*, int, const real*, real*) noexcept nogil
-    cdef void (*transform)(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                           Py_ssize_t, Py_ssize_t, const long long*, Py_ssize_t, const real*, real*,
-                           void*, const real*, real*) noexcept nogil
-    if real is float:
-        block = block_columns_float_64 if wide else block_columns_float_32
-        inverse = inverse_block_float_64 if wide else inverse_block_float_32
-        transform = forward_block_float_64 if wide else forward_block_float_32
-    else:
-        block = block_columns_double_64 if wide else block_columns_double_32
-        inverse = inverse_block_double_64 if wide else inverse_block_double_32
-        transform = forward_block_double_64 if wide else forward_block_double_32
+    cdef real* u = <real*> (work + n_bytes)
     with nogil:
         for b in range((n_columns + block - 1) // block):
             if forward:
-                transform(b, length, width, n_columns, n, stride, step, pitch, r, n_radices,
-                          &w[0, 0], u, work, f, y)
+                if real is float:
+                    forward_block_float[level](b, length, width, n_columns, n, stride, step, pitch,
+                                               r, n_radices, &w[0, 0], u, work, f, y)
+                else:
+                    forward_block_double[level](b, length, width, n_columns, n, stride, step, pitch,
+                                                r, n_radices, &w[0, 0], u, work, f, y)
             else:
-                inverse(b, length, width, n_columns, n, stride, step, pitch, r, n_radices,
-                        &w[0, 0], u, work, nonlinearity, y, f)
+                if real is float:
+                    inverse_block_float[level](b, length, width, n_columns, n, stride, step, pitch,
+                                               r, n_radices, &w[0, 0], u, work, nonlinearity, y, f)
+                else:
+                    inverse_block_double[level](b, length, width, n_columns, n, stride, step, pitch,
+                                                r, n_radices, &w[0, 0], u, work, nonlinearity, y, f)
     free(memory)
     return 0

@@ -10,7 +10,7 @@
    zeros.
 */
 
-#if HAS_VECTORS
+#if HAS_VECTORS && BYTES > 16
 typedef REAL FN(half) __attribute__((vector_size(BYTES / 2)));
 typedef REAL FN(quarter) __attribute__((vector_size(BYTES / 4)));
 #endif
@@ -24,22 +24,25 @@ static inline const REAL *FN(weights)(const REAL *w, Py_ssize_t q, Py_ssize_t fi
     return w + first_map / BLOCK * q * 2 * BLOCK + first_map % BLOCK;
 }
 
-static INLINE REAL FN(sum)(VEC v)
+static INLINE REAL FN(sum)(const VEC *v)
 {
-#if HAS_VECTORS
+    REAL sum = 0;
+#if HAS_VECTORS && BYTES > 16
     FN(half) a[2];
     FN(quarter) b[2];
-    REAL sum = 0;
-    memcpy(a, &v, sizeof(v));
+    memcpy(a, v, sizeof(a));
     a[0] += a[1];
-    memcpy(b, a, sizeof(a[0]));
+    memcpy(b, a, sizeof(b));
     b[0] += b[1];
     for (size_t l = 0; l < sizeof(b[0]) / sizeof(REAL); l++)
         sum += b[0][l];
-    return sum;
 #else
-    return v;
+    REAL lane[LANES];
+    memcpy(lane, v, sizeof(lane));
+    for (Py_ssize_t l = 0; l < LANES; l++)
+        sum += lane[l];
 #endif
+    return sum;
 }
 
 /* y_r = sum_p conj(w_p) x_(r C + p) for LANES maps; to yr, yi, n apart from row to row. */
@@ -122,15 +125,26 @@ static INLINE void FN(dx_block)(const int channels, Py_ssize_t C, Py_ssize_t q, 
     }
     for (int r = 0; r < X_ROWS; r++) {
         for (int c = 0; c < channels; c++) {
-            const REAL a = FN(sum)(re[r][c]), b = FN(sum)(im[r][c]);
+            const REAL a = FN(sum)(&re[r][c]), b = FN(sum)(&im[r][c]);
             if (t + r < n_rows)
                 dxr[(t + r) * C + c] = a, dxi[(t + r) * C + c] = b;
         }
     }
 }
 
-/* dx (n_rows + f - 1, C), real and imaginary parts, from y (n_rows, n); memory:
-   for (n / LANES + 1) (n_rows + 2 X_ROWS) 2 vectors, aligned. */
+/* Vectors in the memory of `adjoint`: rows of y, with rows of zeros around. */
+static Py_ssize_t FN(n_vectors)(Py_ssize_t n_rows, Py_ssize_t n)
+{
+    return (n + LANES - 1) / LANES * (n_rows + 2 * (X_ROWS - 1)) * 2;
+}
+
+static Py_ssize_t FN(adjoint_bytes)(Py_ssize_t n_rows, Py_ssize_t n)
+{
+    return FN(n_vectors)(n_rows, n) * sizeof(VEC);
+}
+
+/* dx (n_rows + f - 1, C), real and imaginary parts, from y (n_rows, n); memory: adjoint_bytes,
+   aligned, zero before the first of calls for the same n_rows and n. */
 static TARGET void FN(adjoint)(Py_ssize_t channels, Py_ssize_t q, Py_ssize_t n_rows, Py_ssize_t n,
                                const REAL *yr, const REAL *yi, const REAL *w, void *memory,
                                REAL *dxr, REAL *dxi)
@@ -138,7 +152,6 @@ static TARGET void FN(adjoint)(Py_ssize_t channels, Py_ssize_t q, Py_ssize_t n_r
     VEC *room = memory;
     const Py_ssize_t f = q / channels, n_blocks = (n + LANES - 1) / LANES;
     const Py_ssize_t n_padded = n_rows + 2 * (X_ROWS - 1), n_out = n_rows + f - 1;
-    memset(room, 0, n_blocks * n_padded * 2 * sizeof(VEC));
     for (Py_ssize_t b = 0; b < n_blocks; b++) {
         const Py_ssize_t j = b * LANES, size = n - j < LANES ? n - j : LANES;
         VEC *target = room + 2 * (b * n_padded + X_ROWS - 1);

@@ -1,58 +1,88 @@
-/* Includes KERNEL for float and double, with vectors of 64 bytes (AVX-512) and of 32 (all others).
+/* Includes KERNEL for float and double and for each LEVEL of vectors:
 
-   There it finds REAL, BYTES, LANES (numbers in a vector), VEC, FN(name), the name for this pair of
-   type and size, and TARGET, which every function has that is called from outside. Vectors are
-   those of GCC and Clang; another compiler gets vectors of one number.
+       0   16 bytes (SSE2, NEON)
+       1   32 bytes, AVX2 with FMA
+       2   64 bytes, AVX-512
+
+   There it finds REAL, LEVEL, BYTES, LANES (numbers in a vector), VEC, FN(name), the name for this
+   type and level, TARGET, which every function has that is called from outside, and PREFETCH.
+   Vectors are those of GCC and Clang; another compiler (or NO_VECTORS) gets vectors of one number.
+   Where there is no AVX all levels are the first; `best_level` says what the processor can do.
+   Inlined functions take vectors by pointers, which have the same ABI at every level.
 */
-
-#ifndef EACH_VECTOR_H
-#define EACH_VECTOR_H
 
 #include <math.h>
 #include <string.h>
 
-#if defined(__GNUC__) || defined(__clang__)
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(NO_VECTORS)
 #define HAS_VECTORS 1
 #define INLINE inline __attribute__((always_inline))
+#define PREFETCH_LINE(p, write) __builtin_prefetch(p, write, 2)
 #else
 #define HAS_VECTORS 0
 #define INLINE inline
+#define PREFETCH_LINE(p, write) ((void)0)
 #endif
 
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
-#define HAS_WIDE __builtin_cpu_supports("avx512f")
-#define TARGET_32 __attribute__((target_clones("default", "arch=x86-64-v3")))
-#define TARGET_64 __attribute__((target("arch=x86-64-v4")))
+#if HAS_VECTORS && defined(__x86_64__)
+#define HAS_AVX 1
+#define TARGET_1 __attribute__((target("avx2,fma")))
+#define TARGET_2 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
 #else
-#define HAS_WIDE 0
-#define TARGET_32
-#define TARGET_64
+#define HAS_AVX 0
+#define TARGET_1
+#define TARGET_2
 #endif
 
+static int best_level(void)
+{
+#if HAS_AVX
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+        return 0;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return 2;
+    return 1;
+#else
+    return 0;
 #endif
+}
 
-#define TARGET TARGET_32
-#define BYTES 32
 #define REAL float
 #define INTEGER int
-#define FN(name) name##_float_32
+#define LEVEL 0
+#define FN(name) name##_float_0
 #include "one_vector.h"
-#define REAL double
-#define INTEGER long long
-#define FN(name) name##_double_32
+#define LEVEL 1
+#define FN(name) name##_float_1
 #include "one_vector.h"
-#undef TARGET
-#undef BYTES
+#define LEVEL 2
+#define FN(name) name##_float_2
+#include "one_vector.h"
+#undef REAL
+#undef INTEGER
 
-#define TARGET TARGET_64
-#define BYTES 64
-#define REAL float
-#define INTEGER int
-#define FN(name) name##_float_64
-#include "one_vector.h"
 #define REAL double
 #define INTEGER long long
-#define FN(name) name##_double_64
+#define LEVEL 0
+#define FN(name) name##_double_0
 #include "one_vector.h"
-#undef TARGET
-#undef BYTES
+#define LEVEL 1
+#define FN(name) name##_double_1
+#include "one_vector.h"
+#define LEVEL 2
+#define FN(name) name##_double_2
+#include "one_vector.h"
+#undef REAL
+#undef INTEGER
+
+/* name_float[level] and name_double[level]; type: a macro that declares a function, as
+   #define TYPE(REAL, name) void name(const REAL *) */
+#define LEVELS(name, type)                                                                         \
+    LEVELS_OF(name, type, float)                                                                   \
+    LEVELS_OF(name, type, double)
+#define LEVELS_OF(name, type, REAL)                                                                \
+    static type(REAL, (*const name##_##REAL[])) = {name##_##REAL##_0, name##_##REAL##_1,           \
+                                                   name##_##REAL##_2};

@@ -1,4 +1,15 @@
-/* Includes KERNEL for one pair of type and vector size; see each_vector.h. */
+/* Includes KERNEL for one number type and LEVEL; see each_vector.h. */
+
+#if LEVEL == 2 && HAS_AVX
+#define BYTES 64
+#define TARGET TARGET_2
+#elif LEVEL == 1 && HAS_AVX
+#define BYTES 32
+#define TARGET TARGET_1
+#else
+#define BYTES 16
+#define TARGET
+#endif
 
 #if HAS_VECTORS
 #define LANES ((Py_ssize_t)(BYTES / sizeof(REAL)))
@@ -14,6 +25,7 @@ typedef REAL FN(vec);
 
 #undef VEC
 #undef LANES
-#undef REAL
-#undef INTEGER
+#undef BYTES
+#undef TARGET
 #undef FN
+#undef LEVEL

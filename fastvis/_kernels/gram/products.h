@@ -5,10 +5,16 @@
    BLAS; for 256 its symmetric product reaches little more than half of it.
 */
 
-#define VECTORS (BYTES == 64 ? 2 : 3)
-#define ROWS (BYTES == 64 ? 8 : 4) /* ROWS x VECTORS sums: 16 or 12 registers; divides PANEL */
+#define VECTORS (BYTES == 32 ? 3 : 2)
+#define ROWS (!HAS_VECTORS ? 1 : BYTES == 64 ? 8 : 4) /* ROWS x VECTORS sums */
 #define PANEL (VECTORS * LANES)
-enum { FN(panel) = PANEL };
+_Static_assert(PANEL % ROWS == 0, "a block of rows lies in one panel");
+
+static Py_ssize_t FN(panel_width)(void)
+{
+    return PANEL;
+}
+
 
 /* sums[r] = sum_p a[p step_p + r step_r] b[p], ROWS x PANEL; b (n, PANEL) */
 static INLINE void FN(block)(Py_ssize_t n, const REAL *a, Py_ssize_t step_p, Py_ssize_t step_r,
@@ -68,8 +74,8 @@ static TARGET void FN(add_gram)(Py_ssize_t n_pixels, Py_ssize_t begin, Py_ssize_
     }
 }
 
-/* out (n_pixels, n_panels PANEL) = F D; F (n_pixels, n), n_pixels a multiple of ROWS; panels of D:
-   (n_panels, n, PANEL). */
+/* out (n_pixels, n_panels PANEL) = F D; F (n_pixels, n), n_pixels a multiple of 8, and so of ROWS;
+   panels of D: (n_panels, n, PANEL). */
 static TARGET void FN(multiply)(Py_ssize_t n_pixels, Py_ssize_t n, Py_ssize_t n_panels,
                                 const REAL *F, const REAL *panels, REAL *out)
 {

@@ -6,10 +6,19 @@
    travel as one complex z = a + i b. Stockham order: no bit reversal, two buffers in turn.
 */
 
-#define NEXT (n > 2 * LANES ? 2 * LANES : stride)
-#define PREFETCH(p, rw) (__builtin_prefetch(p, rw, 2), __builtin_prefetch((const char*)(p)+64, rw, 2))
-#define HALF(length) ((length) + 13)
-enum { FN(block_columns) = 2 * LANES }; /* what inverse_block and forward_block work on */
+#define BLOCK_COLUMNS (2 * LANES)
+#define HALF(length) ((length) + 13) /* apart by no multiple of 4096 bytes: they would collide */
+
+/* Columns in a block, and the memory that one takes, for a length. */
+static Py_ssize_t FN(block_columns)(void)
+{
+    return BLOCK_COLUMNS;
+}
+
+static Py_ssize_t FN(block_bytes)(Py_ssize_t length)
+{
+    return 4 * HALF(length) * sizeof(VEC);
+}
 
 /* One radix-4 pass over 4 m s points from (xr, xi) to (yr, yi); w: cosines, then sines. */
 static TARGET void FN(pass_4)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, const REAL *w,
@@ -24,7 +33,8 @@ static TARGET void FN(pass_4)(Py_ssize_t m, Py_ssize_t s, Py_ssize_t length, con
         for (Py_ssize_t q = 0; q < s; q++) {
             const Py_ssize_t a = q + k, b = a + s * m, c = b + s * m, d = c + s * m;
             const Py_ssize_t o = q + 4 * k;
-            const VEC sr = xr[a] + xr[c], si = xi[a] + xi[c], tr = xr[a] - xr[c], ti = xi[a] - xi[c];
+            const VEC sr = xr[a] + xr[c], si = xi[a] + xi[c];
+            const VEC tr = xr[a] - xr[c], ti = xi[a] - xi[c];
             const VEC ur = xr[b] + xr[d], ui = xi[b] + xi[d];
             const VEC vr = xi[b] - xi[d], vi = xr[d] - xr[b]; /* -i (b - d) */
             yr[o] = sr + ur;
@@ -162,23 +172,22 @@ static int FN(fft)(Py_ssize_t length, const long long *radices, Py_ssize_t n_rad
     return side;
 }
 
-static INLINE VEC FN(activate)(VEC x, int nonlinearity)
+/* phi(x); NaN stays NaN. */
+static INLINE void FN(activate)(VEC *x, int nonlinearity)
 {
     if (nonlinearity == 1) {
 #if HAS_VECTORS
-        return (VEC)((FN(mask))x & (x > 0));
+        *x = (VEC)((FN(mask))*x & ~(*x <= 0));
 #else
-        return x > 0 ? x : 0;
+        *x = *x <= 0 ? 0 : *x;
 #endif
-    }
-    if (nonlinearity == 2) {
+    } else if (nonlinearity == 2) {
         REAL lane[LANES];
-        memcpy(lane, &x, sizeof(VEC));
+        memcpy(lane, x, sizeof(VEC));
         for (Py_ssize_t j = 0; j < LANES; j++)
             lane[j] = 1 / (1 + (REAL)exp(-(double)lane[j]));
-        memcpy(&x, lane, sizeof(VEC));
+        memcpy(x, lane, sizeof(VEC));
     }
-    return x;
 }
 
 /* Where a block of columns stands in F: runs of neighbors. Column c of the transforms is map c % n
@@ -213,21 +222,26 @@ static INLINE void FN(load)(VEC *a, VEC *b, const REAL *source, Py_ssize_t size)
     }
 }
 
-static INLINE void FN(store)(REAL *target, VEC a, VEC b, Py_ssize_t size)
+static INLINE void FN(store)(REAL *target, const VEC *both, Py_ssize_t size)
 {
-    if (size == 2 * LANES) {
-        memcpy(target, &a, sizeof(VEC));
-        memcpy(target + LANES, &b, sizeof(VEC));
-    } else {
-        const VEC room[2] = {a, b};
-        memcpy(target, room, size * sizeof(REAL));
-    }
+    if (size == 2 * LANES)
+        memcpy(target, both, 2 * sizeof(VEC));
+    else
+        memcpy(target, both, size * sizeof(REAL));
+}
+
+/* Two cache lines of the block after this one. */
+static INLINE void FN(prefetch)(const REAL *next, int write)
+{
+    PREFETCH_LINE(next, write);
+    PREFETCH_LINE(next + LANES, write);
+    (void)next, (void)write;
 }
 
 /* F (width, columns) = phi(inverse transform, unnormalized, of y), block b of 2 LANES columns;
    y (length / 2 + 1, 2, n_columns): real, then imaginary parts, pitch apart; F: rows of n maps
-   stride apart, and the next of its width elements step further; memory: for 4 HALF(length)
-   vectors, aligned. */
+   stride apart, and the next of its width elements step further; memory: block_bytes,
+   aligned. */
 static TARGET void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t width,
                                      Py_ssize_t n_columns, Py_ssize_t n, Py_ssize_t stride,
                                      Py_ssize_t step, Py_ssize_t pitch,
@@ -235,7 +249,7 @@ static TARGET void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
                                      const REAL *w, REAL *u, void *memory, int nonlinearity,
                                      const REAL *y, REAL *F)
 {
-    const Py_ssize_t c = 2 * LANES * b, rest = n_columns - c;
+    const Py_ssize_t c = BLOCK_COLUMNS * b, rest = n_columns - c;
     const Py_ssize_t size = rest < 2 * LANES ? rest : 2 * LANES;
     struct FN(runs) runs;
     FN(find_runs)(&runs, c, c + size, n, stride);
@@ -243,8 +257,8 @@ static TARGET void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
     VEC *work = memory, *im = work, *re = work + 2 * HALF(length);
     for (Py_ssize_t k = 0; k <= length / 2; k++) {
         const Py_ssize_t mirror = k ? length - k : 0;
-        PREFETCH(y + 2 * k * pitch + c + 2 * LANES, 0);
-        PREFETCH(y + (2 * k + 1) * pitch + c + 2 * LANES, 0);
+        FN(prefetch)(y + 2 * k * pitch + c + BLOCK_COLUMNS, 0);
+        FN(prefetch)(y + (2 * k + 1) * pitch + c + BLOCK_COLUMNS, 0);
         VEC ar, br, ai = {0}, bi = {0};
         FN(load)(&ar, &br, y + 2 * k * pitch + c, size);
         if (k != mirror) /* else a real number, but for rounding */
@@ -254,12 +268,15 @@ static TARGET void FN(inverse_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
     }
     const int side = FN(fft)(length, radices, n_radices, w, u, work, work + 2 * HALF(length));
     re += side * HALF(length), im += side * HALF(length);
+    const Py_ssize_t next = n > BLOCK_COLUMNS ? BLOCK_COLUMNS : stride; /* same row or the next */
     for (Py_ssize_t x = 0; x < width; x++) {
-        const VEC both[2] = {FN(activate)(re[x], nonlinearity), FN(activate)(im[x], nonlinearity)};
+        VEC both[2] = {re[x], im[x]};
         REAL *target = F + x * step;
+        FN(activate)(&both[0], nonlinearity);
+        FN(activate)(&both[1], nonlinearity);
         if (runs.count == 1) {
-            PREFETCH(target + runs.start[0] + NEXT, 1);
-            FN(store)(target + runs.start[0], both[0], both[1], size);
+            FN(prefetch)(target + runs.start[0] + next, 1);
+            FN(store)(target + runs.start[0], both, size);
         } else {
             const REAL *source = (const REAL *)both;
             for (Py_ssize_t i = 0; i < runs.count; i++) {
@@ -277,7 +294,7 @@ static TARGET void FN(forward_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
                                      const long long *radices, Py_ssize_t n_radices,
                                      const REAL *w, REAL *u, void *memory, const REAL *F, REAL *y)
 {
-    const Py_ssize_t c = 2 * LANES * b, rest = n_columns - c;
+    const Py_ssize_t c = BLOCK_COLUMNS * b, rest = n_columns - c;
     const Py_ssize_t size = rest < 2 * LANES ? rest : 2 * LANES;
     struct FN(runs) runs;
     FN(find_runs)(&runs, c, c + size, n, stride);
@@ -302,13 +319,12 @@ static TARGET void FN(forward_block)(Py_ssize_t b, Py_ssize_t length, Py_ssize_t
     re += side * HALF(length), im += side * HALF(length);
     for (Py_ssize_t k = 0; k <= length / 2; k++) {
         const Py_ssize_t mirror = k ? length - k : 0;
-        FN(store)(y + 2 * k * pitch + c, (re[k] + re[mirror]) * half, (im[k] + im[mirror]) * half,
-                  size);
-        FN(store)(y + (2 * k + 1) * pitch + c, (im[k] - im[mirror]) * half,
-                  (re[mirror] - re[k]) * half, size);
+        const VEC real[2] = {(re[k] + re[mirror]) * half, (im[k] + im[mirror]) * half};
+        const VEC imag[2] = {(im[k] - im[mirror]) * half, (re[mirror] - re[k]) * half};
+        FN(store)(y + 2 * k * pitch + c, real, size);
+        FN(store)(y + (2 * k + 1) * pitch + c, imag, size);
     }
 }
 
 #undef HALF
-#undef NEXT
-#undef PREFETCH
+#undef BLOCK_COLUMNS

@@ -40,6 +40,7 @@ IDLE_BYTES = 64 << 20  # working memory that a plan holds on to between calls
 TILE_BYTES = 3 << 20  # spectra of one tile: about what fits in an L2 cache
 TILE_MAPS = 64  # of one filter size
 MIN_TILES = 16  # for many threads, if there are rows enough
+SCRATCH_BYTES = 4 << 20  # feature maps of a piece of work on the gradient
 PARTIAL_BYTES = 16 << 20  # partial sums of the Gram matrix
 NONLINEARITIES = ("linear", "relu", "sigmoid")  # the numbers that the compiled code knows
 
@@ -53,7 +54,7 @@ class Filters(NamedTuple):
 
 
 class StripPlan:
-    """Filters, ready to be applied to images of one shape. Immutable; calls may run in parallel.
+    """Filters, ready to be applied to images of one shape. Calls may run in parallel.
 
     Parameters
     ----------
@@ -231,14 +232,14 @@ class StripPlan:
     def _features_adjoint(self, D, F, strip, dx_hat):
         """Adds a strip's part to dx_hat; overwrites its feature maps."""
         pixels = F.reshape(-1, self.n_maps)
-        scratch = 4 << 20
+        n_blocks = SCRATCH_BYTES // (_products.PIXELS * pixels[0].nbytes)
         run_ranges(
             _products.backpropagate,
             len(pixels),
             D,
             self.nonlinearity,
             pixels,
-            grain=min(1024, max(256, scratch // pixels[0].nbytes)),
+            grain=_products.PIXELS * min(8, max(2, n_blocks)),
         )
         start, stop = strip
         tiles = self._tiles(stop - start)
