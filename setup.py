@@ -59,13 +59,14 @@ class BuildKernels(build_ext):
 
 def kernels():
     """One extension for each fastvis/_kernels/**/_*.pyx."""
-    for path in sorted(Path("fastvis", "_kernels").glob("**/_*.pyx")):
+    kernels = Path("fastvis", "_kernels")
+    for path in sorted(kernels.glob("**/_*.pyx")):
         folder = path.parent  # a kernel may include a C header that lies beside it
         yield Extension(
             name=".".join(path.with_suffix("").parts),
             sources=[path.as_posix()],
-            include_dirs=[folder.as_posix()],
-            depends=[header.as_posix() for header in sorted(folder.glob("*.h"))],
+            include_dirs=[folder.as_posix(), kernels.as_posix()],
+            depends=[header.as_posix() for header in sorted(kernels.glob("**/*.h"))],
         )
 
 

@@ -4,6 +4,8 @@
 
     jit.py      the only @njit and @cuda.jit decorators of the package
     threads.py  how many threads; run_ranges, which runs every kernel; the BLAS limiter
+    memory.py   working memory, aligned and kept
+    *.h         vector types and small dense products, for loops in C
 
     <family>/
         reference.py   the definition, in plain NumPy, as short as the formula

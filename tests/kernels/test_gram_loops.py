@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastvis._kernels.gram import _correlation, _products, _row_fft, reference, strips
-from fastvis._kernels.gram.memory import LINE, Pool, aligned_empty
+from fastvis._kernels.memory import LINE, Pool, aligned_empty
 
 TOLERANCE = {np.float32: 4e-6, np.float64: 1e-14}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE)

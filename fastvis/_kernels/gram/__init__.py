@@ -9,7 +9,6 @@
     reference.py    the definition
     strips.py       StripPlan: the algorithm on the CPU, over
         padding.py          the image's borders
-        memory.py           working memory
         _row_fft.pyx        real FFTs along image rows, with the nonlinearity
         _correlation.pyx    filters of one size, frequency by frequency; adjoint
         _products.pyx       F F'; D F

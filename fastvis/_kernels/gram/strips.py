@@ -29,9 +29,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 
+from ..memory import LINE, Pool, aligned_empty
 from ..threads import one_blas_thread, run_ranges
 from . import _correlation, _products, _row_fft
-from .memory import LINE, Pool, aligned_empty
 from .padding import Padding
 
 STRIP_BYTES = 64 << 20  # feature maps of one strip

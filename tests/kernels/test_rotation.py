@@ -1,0 +1,135 @@
+"""The rotation kernels against closed forms and SciPy."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist
+from scipy.special import ive
+
+from fastvis._kernels.rotation import _distances, all_pairs, mean_distance, reference
+
+O = 8  # noqa: E741 (orientations, as in the paper)
+DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-6), (np.float64, 1e-14)])
+
+
+def readouts_of(rng, n=6, n_features=3, n_orientations=O):
+    return rng.normal(size=(n, n_features, n_orientations))
+
+
+# The definitions
+
+
+@pytest.mark.parametrize("shift", [-9, -1, 0, 1, 3, 8, 17])
+def test_a_whole_bin_is_a_roll(rng, shift):
+    readouts = readouts_of(rng)
+    angles = np.full(len(readouts), 2 * np.pi * shift / O)
+    rolled = np.roll(readouts, -shift, axis=-1)
+    cyclic = reference.rotate(readouts, reference.cyclic_weights(angles, O))
+    np.testing.assert_allclose(cyclic, rolled, atol=1e-13)
+    np.testing.assert_allclose(reference.fourier_rotation(readouts, angles), rolled, atol=1e-13)
+    relaxed = reference.rotate(readouts, reference.von_mises_weights(angles, O, 1e4))
+    np.testing.assert_allclose(relaxed, rolled, atol=1e-12)
+
+
+def test_cyclic_rotation_interpolates(rng):
+    readouts = readouts_of(rng)
+    angles = np.full(len(readouts), 2 * np.pi * 2.25 / O)
+    expected = 0.75 * np.roll(readouts, -2, -1) + 0.25 * np.roll(readouts, -3, -1)
+    result = reference.rotate(readouts, reference.cyclic_weights(angles, O))
+    np.testing.assert_allclose(result, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 5.0, 30.0])
+def test_the_relaxation_acts_bin_by_bin(rng, temperature):
+    # in the Fourier transform over orientation, by ratios of Bessel functions
+    readouts, angles = readouts_of(rng), rng.uniform(-7, 7, 6)
+    result = reference.rotate(readouts, reference.von_mises_weights(angles, O, temperature))
+    k = np.arange(-40, 41) * O
+    bins = np.arange(O // 2 + 1)
+    order = bins[:, None] + k
+    turn = np.exp(1j * order * angles[:, None, None])
+    top = np.sum(ive(np.abs(order), temperature) * turn, axis=-1)
+    turn = np.exp(1j * k * angles[:, None])
+    bottom = np.sum(ive(np.abs(k), temperature) * turn, axis=-1)
+    gain = top / bottom[:, None]
+    expected = np.fft.irfft(np.fft.rfft(readouts) * gain[:, None], O)
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+def test_the_energy_is_the_scatter_about_the_mean(rng):
+    x = rng.normal(size=(30, 7))
+    energy, gradient = reference.mean_squared_distance(x)
+    assert energy == pytest.approx(np.mean(pdist(x) ** 2), rel=1e-13)
+    step = 1e-6 * rng.normal(size=x.shape)
+    ends = [reference.mean_squared_distance(x + s * step)[0] for s in (1, -1)]
+    assert np.sum(gradient * step) == pytest.approx((ends[0] - ends[1]) / 2, rel=1e-6)
+
+
+def test_the_reference_is_the_mean_of_pdist(rng):
+    x = rng.normal(size=(30, 7))
+    assert reference.mean_distance(x)[0] == pytest.approx(np.mean(pdist(x)), rel=1e-13)
+
+
+# All pairs
+
+
+@DTYPES
+def test_rows_that_nearly_coincide(rng, dtype, tolerance):
+    # far from the origin, so that differences of squares would cancel
+    x = 100 + rng.normal(size=(60, 20))
+    x[10:20] = x[0] + 1e-3 * rng.normal(size=(10, 20))
+    x[20:30] = x[1]
+    x = x.astype(dtype)
+    loss, gradient = mean_distance(x)
+    expected, expected_gradient = reference.mean_distance(x.astype(np.float64))
+    assert loss == pytest.approx(expected, rel=tolerance)
+    # what is left of the coordinates' last digits, in directions between near rows
+    rounding = 200 * tolerance if dtype == np.float32 else 1e-11
+    assert np.abs(gradient - expected_gradient).max() < rounding * np.abs(expected_gradient).max()
+
+
+@DTYPES
+def test_a_cluster_of_near_rows(rng, dtype, tolerance):
+    x = (1e-4 * rng.normal(size=(70, 9)) + rng.normal(size=9)).astype(dtype)
+    x = np.concatenate([x, rng.normal(size=(70, 9)).astype(dtype)])
+    loss, gradient = mean_distance(x)
+    expected, expected_gradient = reference.mean_distance(x.astype(np.float64))
+    assert loss == pytest.approx(expected, rel=tolerance)
+    scale = np.abs(expected_gradient).max()
+    rounding = 2e-3 if dtype == np.float32 else 1e-11  # 1e-7 of coordinates over 1e-4 of distance
+    assert np.abs(gradient - expected_gradient).max() < rounding * scale
+
+
+@DTYPES
+@pytest.mark.parametrize("value", [0, 3])
+def test_equal_rows_have_no_distance_and_no_gradient(dtype, tolerance, value):
+    loss, gradient = mean_distance(np.full((41, 6), value, dtype))
+    assert loss == 0
+    assert not gradient.any()
+
+
+@DTYPES
+@pytest.mark.parametrize("scale", [1e-15, 1e15])
+def test_distances_scale(rng, dtype, tolerance, scale):
+    x = rng.normal(size=(40, 11)).astype(dtype)
+    (loss, gradient), (scaled, same) = mean_distance(x), mean_distance(x * dtype(scale))
+    assert scaled == pytest.approx(scale * loss, rel=10 * tolerance)
+    np.testing.assert_allclose(same, gradient, atol=100 * tolerance * np.abs(gradient).max())
+
+
+@pytest.mark.parametrize("level", range(_distances.BEST_LEVEL + 1))
+@DTYPES
+@pytest.mark.parametrize("shape", [(2, 1), (3, 40), (50, 7), (65, 33), (300, 3)])
+def test_every_kind_of_vectors(monkeypatch, rng, dtype, tolerance, level, shape):
+    for name in ("padded", "panels", "distances"):
+        function = getattr(_distances, name)
+        monkeypatch.setattr(
+            all_pairs._distances, name, lambda *args, f=function: f(*args, level=level)
+        )
+    x = rng.normal(size=shape).astype(dtype)
+    loss, gradient = mean_distance(x)
+    expected, expected_gradient = reference.mean_distance(x.astype(np.float64))
+    assert loss == pytest.approx(expected, rel=tolerance)
+    assert (
+        np.abs(gradient - expected_gradient).max()
+        < 10 * tolerance * np.abs(expected_gradient).max()
+    )
