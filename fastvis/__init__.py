@@ -3,6 +3,7 @@
 The subpackages are loaded on first use: ``import fastvis`` itself imports nothing heavy.
 
 ====================  ===========================================================
+``fastvis.readouts``  rotation of readout vectors, and the loss that aligns them
 ``fastvis.textures``  random-filter texture models, synthesis, inpainting, metrics
 ``fastvis.torch``     the kernels as differentiable PyTorch operators
 ====================  ===========================================================
@@ -12,7 +13,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("textures", "torch")
+_SUBPACKAGES = ("readouts", "textures", "torch")
 
 __all__ = ["__version__", *_SUBPACKAGES]
 

@@ -3,6 +3,7 @@
 ::
 
     reference.py    the definitions
+    weights.py      rotations as weights of cyclic shifts, with derivatives
     all_pairs.py    mean_distance, over
         _distances.pyx      the loop over blocks of rows, in C (distances.h)
 """
