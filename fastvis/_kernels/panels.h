@@ -25,7 +25,8 @@ static INLINE void FN(block)(Py_ssize_t n, const REAL *a, Py_ssize_t step_p, Py_
             s[r][v] = (VEC){0};
     for (Py_ssize_t p = 0; p < n; p++, a += step_p, b += PANEL) {
         VEC c[VECTORS];
-        memcpy(c, b, sizeof(c));
+        for (int v = 0; v < VECTORS; v++) /* one by one: GCC would copy them through memory */
+            memcpy(&c[v], b + v * LANES, sizeof(VEC));
         for (int r = 0; r < ROWS; r++)
             for (int v = 0; v < VECTORS; v++)
                 s[r][v] += c[v] * a[r * step_r];

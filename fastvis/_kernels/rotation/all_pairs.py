@@ -17,7 +17,7 @@ from ..memory import aligned_empty
 from ..threads import run_ranges
 from . import _distances
 
-GRAIN = 128  # rows of a piece; a multiple of the blocks of distances.h
+GRAIN = 128  # rows of a piece: the blocks of distances.h
 
 
 def mean_distance(x):

@@ -2,8 +2,8 @@
 
 #include "panels.h"
 
-#define ROW_BLOCK 32 /* rows i at a time */
-#define CHUNK (8 * PANEL) /* rows j at a time: the weights of a block stay in the L1 or L2 cache */
+#define ROW_BLOCK 128 /* rows i at a time: all others pass through the caches once for each block */
+#define CHUNK (8 * PANEL) /* rows j at a time: the weights of a block stay in the L2 cache */
 #define NEAR ((REAL)1e-3)
 
 /* Memory for `distances`. */
@@ -47,20 +47,68 @@ static INLINE REAL FN(near_pair)(Py_ssize_t n_dims, const REAL *xi, const REAL *
 /* Row i against the rows from first on, in lanes: weight 0 behind the last row, and where the rows
    are too near (or the same) for the difference of products; they enter by their differences. */
 static TARGET void FN(repair)(Py_ssize_t n, Py_ssize_t n_dims, Py_ssize_t i, Py_ssize_t first,
-                              const REAL *x, const VEC *square, const VEC *scale, VEC *weight,
+                              const REAL *x, const REAL *squares, const VEC *square, VEC *weight,
                               VEC *distance, REAL *gradient)
 {
-    REAL s[LANES], t[LANES], w[LANES], d[LANES];
-    memcpy(s, square, sizeof(VEC)), memcpy(t, scale, sizeof(VEC));
-    memcpy(w, weight, sizeof(VEC)), memcpy(d, distance, sizeof(VEC));
+    REAL s[LANES], w[LANES], d[LANES];
+    memcpy(s, square, sizeof(VEC)), memcpy(w, weight, sizeof(VEC));
+    memcpy(d, distance, sizeof(VEC));
     for (Py_ssize_t l = 0; l < LANES; l++) {
         const Py_ssize_t j = first + l;
         if (j >= n)
             w[l] = d[l] = 0;
-        else if (s[l] <= t[l] * NEAR)
+        else if (s[l] <= (squares[i] + squares[j]) * NEAR)
             w[l] = 0, d[l] = FN(near_pair)(n_dims, x + i * n_dims, x + j * n_dims, gradient);
     }
     memcpy(weight, w, sizeof(VEC)), memcpy(distance, d, sizeof(VEC));
+}
+
+/* sums holds x_i x_j of ROWS rows from i on and a panel from j on: turns them into |x_i - x_j|^2;
+   whether all are far enough from 0. */
+static INLINE int FN(square_distances)(const REAL *row_squares, const REAL *squares,
+                                       VEC sums[ROWS][VECTORS])
+{
+#if HAS_VECTORS
+    FN(mask) near[VECTORS] = {{0}};
+#else
+    int near[VECTORS] = {0};
+#endif
+    for (int r = 0; r < ROWS; r++) {
+        for (int v = 0; v < VECTORS; v++) {
+            VEC scale;
+            memcpy(&scale, squares + v * LANES, sizeof(VEC));
+            scale += row_squares[r];
+            sums[r][v] = scale - sums[r][v] * 2;
+            near[v] |= sums[r][v] <= scale * NEAR;
+        }
+    }
+    const char *bytes = (const char *)near;
+    int any = 0;
+    for (size_t k = 0; k < sizeof(near); k++)
+        any |= bytes[k];
+    return !any;
+}
+
+/* Adds 1 / |x_i - x_j| and |x_i - x_j| of a block of squares to its rows' sums, and keeps the
+   former; plain (a constant where this is inlined): no lane needs `repair`. */
+static INLINE void FN(weigh)(const int plain, Py_ssize_t n, Py_ssize_t n_rows, Py_ssize_t n_dims,
+                             Py_ssize_t i, Py_ssize_t j, const REAL *x, const REAL *squares,
+                             VEC square[ROWS][VECTORS], REAL *gradient, VEC *row_distance,
+                             VEC *row_weight, REAL *weights)
+{
+    for (Py_ssize_t r = 0; r < ROWS; r++) {
+        for (int v = 0; v < VECTORS; v++) {
+            VEC weight = square[r][v], distance;
+            FN(inverse_sqrt)(&weight);
+            distance = weight * square[r][v];
+            if (!plain && r < n_rows)
+                FN(repair)(n, n_dims, i + r, j + v * LANES, x, squares, &square[r][v], &weight,
+                           &distance, gradient + (i + r) * n_dims);
+            row_distance[r] += distance;
+            row_weight[r] += weight;
+            memcpy(weights + r * CHUNK + v * LANES, &weight, sizeof(VEC));
+        }
+    }
 }
 
 /* For rows i in [start, stop): sums[i] = sum_j |x_i - x_j| and gradient[i] = its gradient by x_i.
@@ -85,52 +133,32 @@ static TARGET void FN(distances)(Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n
         for (Py_ssize_t j0 = 0; j0 < n; j0 += CHUNK) {
             const Py_ssize_t n_columns = n - j0 < CHUNK ? n - j0 : CHUNK;
             const Py_ssize_t n_panels = (n_columns + PANEL - 1) / PANEL;
-            for (Py_ssize_t r0 = 0; r0 < n_rows; r0 += ROWS) {
-                VEC row_distance[ROWS] = {0}, row_weight[ROWS] = {0};
-                for (Py_ssize_t p = 0; p < n_panels; p++) {
-                    VEC sums_of[ROWS][VECTORS];
-                    const Py_ssize_t j = j0 + p * PANEL;
+            VEC row_distance[ROW_BLOCK], row_weight[ROW_BLOCK];
+            memset(row_distance, 0, sizeof(row_distance));
+            memset(row_weight, 0, sizeof(row_weight));
+            for (Py_ssize_t p = 0; p < n_panels; p++) {
+                const Py_ssize_t j = j0 + p * PANEL;
+                for (Py_ssize_t r0 = 0; r0 < n_rows; r0 += ROWS) {
+                    VEC square[ROWS][VECTORS];
                     FN(block)(n_dims, x + (i0 + r0) * n_dims, 1, n_dims, columns + j * n_dims,
-                              sums_of);
-                    for (Py_ssize_t r = 0; r < ROWS && r0 + r < n_rows; r++) {
-                        const Py_ssize_t i = i0 + r0 + r;
-                        for (int v = 0; v < VECTORS; v++) {
-                            const Py_ssize_t first = j + v * LANES;
-                            VEC scale, square, weight;
-                            memcpy(&scale, squares + first, sizeof(VEC));
-                            scale += squares[i];
-                            square = scale - sums_of[r][v] * 2;
-                            weight = square;
-                            FN(inverse_sqrt)(&weight);
-                            VEC distance = weight * square;
-                            int special = first + LANES > n;
-#if HAS_VECTORS
-                            const FN(mask) near = square <= scale * NEAR;
-                            INTEGER any = 0;
-                            for (Py_ssize_t l = 0; l < LANES; l++)
-                                any |= near[l];
-                            special |= any != 0;
-#else
-                            special |= square <= scale * NEAR;
-#endif
-                            if (special)
-                                FN(repair)(n, n_dims, i, first, x, &square, &scale, &weight,
-                                           &distance, gradient + i * n_dims);
-                            row_distance[r] += distance;
-                            row_weight[r] += weight;
-                            memcpy(weights + (r0 + r) * CHUNK + p * PANEL + v * LANES, &weight,
-                                   sizeof(VEC));
-                        }
-                    }
+                              square);
+                    const int far = FN(square_distances)(squares + i0 + r0, squares + j, square);
+                    REAL *target = weights + r0 * CHUNK + p * PANEL;
+                    if (far && j + PANEL <= n)
+                        FN(weigh)(1, n, n_rows - r0, n_dims, i0 + r0, j, x, squares, square,
+                                  gradient, row_distance + r0, row_weight + r0, target);
+                    else
+                        FN(weigh)(0, n, n_rows - r0, n_dims, i0 + r0, j, x, squares, square,
+                                  gradient, row_distance + r0, row_weight + r0, target);
                 }
-                for (Py_ssize_t r = 0; r < ROWS && r0 + r < n_rows; r++) {
-                    REAL d[LANES], w[LANES];
-                    memcpy(d, &row_distance[r], sizeof(d));
-                    memcpy(w, &row_weight[r], sizeof(w));
-                    for (Py_ssize_t l = 0; l < LANES; l++) {
-                        sums[i0 + r0 + r] += d[l];
-                        total_weight[r0 + r] += w[l];
-                    }
+            }
+            for (Py_ssize_t r = 0; r < n_rows; r++) {
+                REAL d[LANES], w[LANES];
+                memcpy(d, &row_distance[r], sizeof(d));
+                memcpy(w, &row_weight[r], sizeof(w));
+                for (Py_ssize_t l = 0; l < LANES; l++) {
+                    sums[i0 + r] += d[l];
+                    total_weight[r] += w[l];
                 }
             }
             for (Py_ssize_t c = 0; c < width; c += PANEL) {
