@@ -1,4 +1,4 @@
-/* The two dense products of the Gram model; see panels.h. For 1024 maps they are as fast as a BLAS's;
+/* The two dense products of the Gram model; see panels.h. For 1024 maps they are as fast as a BLAS;
    for 256 its symmetric product reaches little more than half of that. */
 
 #include "panels.h"

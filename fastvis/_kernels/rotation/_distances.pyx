@@ -64,8 +64,8 @@ def distances(Py_ssize_t start, Py_ssize_t stop, const real[:, ::1] x, const rea
               real[:, ::1] gradient, int level=best_level()):
     """sums[i] = sum_j |x_i - x_j|, gradient[i] that of sums[i] by x_i, for i in [start, stop).
 
-    x (`padded` n, D), its last rows zero; squares: |x_j|^2; columns: `panels` of x's transpose; rows:
-    of x; sums (n,); gradient (n, D).
+    x (`padded` n, D), its last rows zero; squares: |x_j|^2; columns: `panels` of x's transpose;
+    rows: of x; sums (n,); gradient (n, D).
     """
     cdef Py_ssize_t n = sums.shape[0], n_dims = x.shape[1], n_bytes
     if real is float:

@@ -2,7 +2,7 @@
 
 #include "panels.h"
 
-#define ROW_BLOCK 128 /* rows i at a time: all others pass through the caches once for each block */
+#define ROW_BLOCK 128 /* rows i at a time: all others pass the caches once for each block */
 #define CHUNK (8 * PANEL) /* rows j at a time: the weights of a block stay in the L2 cache */
 #define NEAR ((REAL)1e-3)
 
