@@ -113,10 +113,10 @@ static INLINE void FN(weigh)(const int plain, Py_ssize_t n, Py_ssize_t n_rows, P
 
 /* For rows i in [start, stop): sums[i] = sum_j |x_i - x_j| and gradient[i] = its gradient by x_i.
 
-   x (n_padded, n_dims), zero behind n; squares (n_padded,): |x_j|^2; columns (n_padded / PANEL, n_dims, PANEL): panels of
-   x's transpose; rows (width / PANEL, n, PANEL): panels of x; n_padded and width: n and n_dims in
-   whole panels. Distances come from |x_i|^2 + |x_j|^2 - 2 x_i x_j, but where that cancels, from the
-   differences. memory: distances_bytes, aligned. */
+   x (n_padded, n_dims), zero behind n; squares (n_padded,): |x_j|^2; columns (n_padded / PANEL,
+   n_dims, PANEL): panels of x's transpose; rows (width / PANEL, n, PANEL): panels of x; n_padded
+   and width: n and n_dims in whole panels. Distances come from |x_i|^2 + |x_j|^2 - 2 x_i x_j, but
+   where that cancels, from the differences. memory: distances_bytes, aligned. */
 static TARGET void FN(distances)(Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n, Py_ssize_t n_dims,
                                  const REAL *x, const REAL *squares, const REAL *columns,
                                  const REAL *rows, void *memory, double *sums, REAL *gradient)
