@@ -99,7 +99,7 @@ def line(name, row):
         factor(row.ratio and 1 / row.ratio),
         size(row.memory),
         size(row.peer_memory),
-        factor(row.memory and row.peer_memory / row.memory),
+        factor(row.memory and row.peer_memory and row.peer_memory / row.memory),
         duration(row.floor_seconds),
         factor(row.floor_ratio),
         power(row.error),

@@ -1,13 +1,14 @@
 /* Dense products by panels; see each_vector.h.
 
    A panel is VECTORS of neighboring columns, packed one below the other, so that a block of
-   ROWS x PANEL sums stays in registers while it runs through them.
+   ROWS x PANEL sums stays in registers while it runs through them. A kernel may define both before.
 */
 
+#ifndef ROWS
 #define VECTORS (BYTES == 32 ? 3 : 2)
 #define ROWS (!HAS_VECTORS ? 1 : BYTES == 64 ? 8 : 4) /* ROWS x VECTORS sums */
+#endif
 #define PANEL (VECTORS * LANES)
-_Static_assert(PANEL % ROWS == 0, "a block of rows lies in one panel");
 
 static Py_ssize_t FN(panel_width)(void)
 {

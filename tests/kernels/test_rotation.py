@@ -133,3 +133,26 @@ def test_every_kind_of_vectors(monkeypatch, rng, dtype, tolerance, level, shape)
         np.abs(gradient - expected_gradient).max()
         < 10 * tolerance * np.abs(expected_gradient).max()
     )
+
+
+@pytest.mark.parametrize("n_blocks", range(1, 12))
+def test_rounds_of_a_tournament(n_blocks):
+    met = []
+    for pairs in all_pairs.rounds(n_blocks):
+        blocks = [{int(a), int(b)} for a, b in pairs]
+        assert sum(map(len, blocks)) == len(set().union(*blocks))  # none plays twice
+        met += [tuple(sorted({int(a), int(b)})) for a, b in pairs]
+    expected = {tuple(sorted({a, b})) for a in range(n_blocks) for b in range(n_blocks)}
+    assert len(met) == len(expected)
+    assert set(met) == expected
+
+
+@pytest.mark.parametrize("n", [95, 96, 97, 200, 500])
+def test_blocks_that_are_not_full(monkeypatch, rng, n):
+    monkeypatch.setattr(all_pairs, "FEWEST_BLOCKS", 1)
+    x = rng.normal(size=(n, 5))
+    x[-1] = x[0]  # equal rows in different blocks
+    loss, gradient = mean_distance(x)
+    expected, expected_gradient = reference.mean_distance(x)
+    assert loss == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-15)

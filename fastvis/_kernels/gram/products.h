@@ -3,6 +3,8 @@
 
 #include "panels.h"
 
+_Static_assert(PANEL % ROWS == 0, "a block of rows lies in one panel");
+
 /* gram (width, width) += F' F in panels [begin, end) of its columns, from the first row to the
    diagonal; panels of F: (end, n_pixels, PANEL). */
 static TARGET void FN(add_gram)(Py_ssize_t n_pixels, Py_ssize_t begin, Py_ssize_t end,

@@ -10,35 +10,36 @@ cdef extern from *:
     #define PANEL_WIDTH(REAL, name) Py_ssize_t name(void)
     #define PACK(REAL, name) \
         void name(Py_ssize_t, Py_ssize_t, Py_ssize_t, const REAL *, REAL *)
-    #define DISTANCES_BYTES(REAL, name) Py_ssize_t name(Py_ssize_t)
     #define DISTANCES(REAL, name) \
-        void name(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const REAL *, const REAL *, \
-                  const REAL *, const REAL *, void *, double *, REAL *)
+        double name(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, \
+                    Py_ssize_t, const REAL *, const REAL *, const REAL *, const REAL *, REAL *, \
+                    REAL *, double *)
     LEVELS(panel_width, PANEL_WIDTH)
     LEVELS(pack, PACK)
-    LEVELS(distances_bytes, DISTANCES_BYTES)
     LEVELS(distances, DISTANCES)
+    enum { tile_rows = 96 };
     """
+    const int tile_rows
     int best_level() noexcept nogil
     Py_ssize_t (*panel_width_float[3])() noexcept nogil
     Py_ssize_t (*panel_width_double[3])() noexcept nogil
     void (*pack_float[3])(Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, float*) noexcept nogil
     void (*pack_double[3])(Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*,
                            double*) noexcept nogil
-    Py_ssize_t (*distances_bytes_float[3])(Py_ssize_t) noexcept nogil
-    Py_ssize_t (*distances_bytes_double[3])(Py_ssize_t) noexcept nogil
-    void (*distances_float[3])(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*,
-                               const float*, const float*, const float*, void*, double*,
-                               float*) noexcept nogil
-    void (*distances_double[3])(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*,
-                                const double*, const double*, const double*, void*, double*,
-                                double*) noexcept nogil
+    double (*distances_float[3])(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                 Py_ssize_t, Py_ssize_t, const float*, const float*, const float*,
+                                 const float*, float*, float*, double*) noexcept nogil
+    double (*distances_double[3])(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                  Py_ssize_t, Py_ssize_t, const double*, const double*,
+                                  const double*, const double*, double*, double*,
+                                  double*) noexcept nogil
 
 ctypedef fused real:
     float
     double
 
 BEST_LEVEL = best_level()
+TILE = tile_rows
 
 
 def padded(Py_ssize_t n, Py_ssize_t itemsize, int level=best_level()):
@@ -59,28 +60,34 @@ def panels(const real[:, ::1] x, real[::1] out, int level=best_level()):
                            &x[0, 0], &out[0])
 
 
-def distances(Py_ssize_t start, Py_ssize_t stop, const real[:, ::1] x, const real[::1] squares,
-              const real[::1] columns, const real[::1] rows, double[::1] sums,
-              real[:, ::1] gradient, int level=best_level()):
-    """sums[i] = sum_j |x_i - x_j|, gradient[i] that of sums[i] by x_i, for i in [start, stop).
+def distances(Py_ssize_t start, Py_ssize_t stop, const Py_ssize_t[:, ::1] pairs, Py_ssize_t n_block,
+              Py_ssize_t n, const real[:, ::1] x, const real[::1] squares,
+              const real[::1] columns, const real[::1] rows, real[:, ::1] pulled,
+              double[::1] total_weight, int level=best_level()):
+    """Sum of |x_i - x_j| over the blocks of rows pairs[start:stop]; adds to pulled, total_weight.
 
-    x (`padded` n, D), its last rows zero; squares: |x_j|^2; columns: `panels` of x's transpose;
-    rows: of x; sums (n,); gradient (n, D).
+    The gradient by x_i of sum_j |x_i - x_j| is total_weight[i] x_i - pulled[i], when all blocks
+    have been met. Pairs that are worked on at once must have no block in common.
+
+    pairs (n_pairs, 2): blocks of n_block rows; n_block, and the rows of x (n_padded, D), zero from
+    n on, in whole TILEs; squares: |x_j|^2; columns: `panels` of x's transpose; rows: of x; pulled
+    (n_padded, `padded` D).
     """
-    cdef Py_ssize_t n = sums.shape[0], n_dims = x.shape[1], n_bytes
-    if real is float:
-        n_bytes = distances_bytes_float[level](n_dims)
-    else:
-        n_bytes = distances_bytes_double[level](n_dims)
-    cdef char* memory = <char*> malloc(n_bytes + 64)
+    cdef Py_ssize_t n_padded = x.shape[0], n_dims = x.shape[1], width = pulled.shape[1], k
+    cdef double total = 0
+    cdef char* memory = <char*> malloc(tile_rows * tile_rows * sizeof(real) + 64)
     if memory == NULL:
         raise MemoryError()
-    cdef void* aligned = memory + (64 - <uintptr_t> memory % 64)
+    cdef real* weights = <real*> (memory + (64 - <uintptr_t> memory % 64))
     with nogil:
-        if real is float:
-            distances_float[level](start, stop, n, n_dims, &x[0, 0], &squares[0], &columns[0],
-                                   &rows[0], aligned, &sums[0], &gradient[0, 0])
-        else:
-            distances_double[level](start, stop, n, n_dims, &x[0, 0], &squares[0], &columns[0],
-                                    &rows[0], aligned, &sums[0], &gradient[0, 0])
+        for k in range(start, stop):
+            if real is float:
+                total += distances_float[level](
+                    pairs[k, 0], pairs[k, 1], n_block, n, n_padded, n_dims, width, &x[0, 0],
+                    &squares[0], &columns[0], &rows[0], weights, &pulled[0, 0], &total_weight[0])
+            else:
+                total += distances_double[level](
+                    pairs[k, 0], pairs[k, 1], n_block, n, n_padded, n_dims, width, &x[0, 0],
+                    &squares[0], &columns[0], &rows[0], weights, &pulled[0, 0], &total_weight[0])
     free(memory)
+    return total

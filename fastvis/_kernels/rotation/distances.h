@@ -1,28 +1,58 @@
-/* Distances of all rows of X to each other, and their gradient; see each_vector.h and panels.h. */
+/* Distances of all pairs of rows of X, and their gradient; see each_vector.h and panels.h.
 
+   x (n_padded, n_dims), zero from row n on, n_padded in whole tiles; squares (n_padded,): |x_j|^2;
+   columns (n_padded / PANEL, n_dims, PANEL): panels of x's transpose; rows (width / PANEL,
+   n_padded, PANEL): panels of x; pulled (n_padded, width), width in whole panels. With the weights
+   w_ij = 1 / |x_i - x_j|, the gradient of sum_j |x_i - x_j| by x_i is
+
+       total_weight[i] x_i - pulled[i],    total_weight[i] = sum_j w_ij,  pulled[i] = sum_j w_ij x_j
+*/
+
+#if BYTES == 32 /* two vectors: features by orientations are often a multiple of 16 */
+#define VECTORS 2
+#define ROWS 6
+#endif
 #include "panels.h"
 
-#define ROW_BLOCK 128 /* rows i at a time: all others pass the caches once for each block */
-#define CHUNK (8 * PANEL) /* rows j at a time: the weights of a block stay in the L2 cache */
+#define TILE 96 /* rows i and rows j at a time: all that they need stays in the L2 cache */
 #define NEAR ((REAL)1e-3)
+_Static_assert(TILE % PANEL == 0 && TILE % ROWS == 0, "a tile has whole panels and blocks");
 
-/* Memory for `distances`. */
-static Py_ssize_t FN(distances_bytes)(Py_ssize_t n_dims)
-{
-    const Py_ssize_t width = (n_dims + PANEL - 1) / PANEL * PANEL;
-    return ROW_BLOCK * (CHUNK + width) * sizeof(REAL);
-}
+#if HAS_VECTORS
+typedef float FN(floats) __attribute__((vector_size(BYTES)));
+#endif
 
-/* 1 / sqrt(x) for normal x > 0: a guess from the exponent, then Newton's iterations. */
-static INLINE void FN(inverse_sqrt)(VEC *x)
+/* What is given for all pairs, and what is added up. */
+typedef struct {
+    Py_ssize_t n, n_padded, n_dims, width;
+    const REAL *x, *squares, *columns, *rows;
+    REAL *pulled;
+    double *total_weight;
+} FN(problem);
+
+/* 1 / sqrt(x) for normal x > 0: a guess, then Newton's iterations. */
+static INLINE TARGET void FN(inverse_sqrt)(VEC *x)
 {
 #if HAS_VECTORS
     const int is_float = sizeof(REAL) == 4;
-    const FN(mask) magic = (FN(mask)){0} + (INTEGER)(is_float ? 0x5f3759df : 0x5fe6eb50c7b537a9);
     const VEC half = *x * (REAL)0.5;
-    const FN(mask) guess = magic - ((FN(mask))*x >> 1);
-    VEC y = (VEC)guess;
-    for (int i = 0; i < (is_float ? 3 : 4); i++)
+    const FN(mask) magic = (FN(mask)){0} + (INTEGER)(is_float ? 0x5f3759df : 0x5fe6eb50c7b537a9);
+    const FN(mask) from_exponent = magic - ((FN(mask))*x >> 1);
+    VEC y = (VEC)from_exponent;
+    int n_iterations = is_float ? 3 : 4;
+#if HAS_AVX
+    if (is_float) { /* the processor's guess has 12 to 14 bits */
+        n_iterations = 1;
+#if LEVEL == 0
+        y = (VEC)__builtin_ia32_rsqrtps((FN(floats))*x);
+#elif LEVEL == 1
+        y = (VEC)__builtin_ia32_rsqrtps256((FN(floats))*x);
+#else
+        y = (VEC)__builtin_ia32_rsqrt14ps512_mask((FN(floats))*x, (FN(floats)){0}, 0xffff);
+#endif
+    }
+#endif
+    for (int i = 0; i < n_iterations; i++)
         y *= (REAL)1.5 - half * y * y;
     *x = y;
 #else
@@ -30,41 +60,45 @@ static INLINE void FN(inverse_sqrt)(VEC *x)
 #endif
 }
 
-/* |x_i - x_j| from the differences; adds their direction to the gradient by x_i. */
-static INLINE REAL FN(near_pair)(Py_ssize_t n_dims, const REAL *xi, const REAL *xj, REAL *gradient)
+/* |x_i - x_j| from the differences; takes their direction out of what is pulled. */
+static INLINE REAL FN(near_pair)(const FN(problem) *all, Py_ssize_t i, Py_ssize_t j, int is_diagonal)
 {
+    const REAL *xi = all->x + i * all->n_dims, *xj = all->x + j * all->n_dims;
     REAL square = 0;
-    for (Py_ssize_t p = 0; p < n_dims; p++)
+    for (Py_ssize_t p = 0; p < all->n_dims; p++)
         square += (xi[p] - xj[p]) * (xi[p] - xj[p]);
     if (!(square > 0))
         return 0;
     const REAL distance = (REAL)sqrt((double)square);
-    for (Py_ssize_t p = 0; p < n_dims; p++)
-        gradient[p] += (xi[p] - xj[p]) / distance;
+    for (Py_ssize_t p = 0; p < all->n_dims; p++) {
+        const REAL direction = (xi[p] - xj[p]) / distance;
+        all->pulled[i * all->width + p] -= direction;
+        if (!is_diagonal) /* there the pair comes again, as (j, i) */
+            all->pulled[j * all->width + p] += direction;
+    }
     return distance;
 }
 
 /* Row i against the rows from first on, in lanes: weight 0 behind the last row, and where the rows
    are too near (or the same) for the difference of products; they enter by their differences. */
-static TARGET void FN(repair)(Py_ssize_t n, Py_ssize_t n_dims, Py_ssize_t i, Py_ssize_t first,
-                              const REAL *x, const REAL *squares, const VEC *square, VEC *weight,
-                              VEC *distance, REAL *gradient)
+static TARGET void FN(repair)(const FN(problem) *all, Py_ssize_t i, Py_ssize_t first,
+                              int is_diagonal, const VEC *square, VEC *weight, VEC *distance)
 {
     REAL s[LANES], w[LANES], d[LANES];
     memcpy(s, square, sizeof(VEC)), memcpy(w, weight, sizeof(VEC));
     memcpy(d, distance, sizeof(VEC));
     for (Py_ssize_t l = 0; l < LANES; l++) {
         const Py_ssize_t j = first + l;
-        if (j >= n)
+        if (i >= all->n || j >= all->n)
             w[l] = d[l] = 0;
-        else if (s[l] <= (squares[i] + squares[j]) * NEAR)
-            w[l] = 0, d[l] = FN(near_pair)(n_dims, x + i * n_dims, x + j * n_dims, gradient);
+        else if (s[l] <= (all->squares[i] + all->squares[j]) * NEAR)
+            w[l] = 0, d[l] = FN(near_pair)(all, i, j, is_diagonal);
     }
     memcpy(weight, w, sizeof(VEC)), memcpy(distance, d, sizeof(VEC));
 }
 
-/* sums holds x_i x_j of ROWS rows from i on and a panel from j on: turns them into |x_i - x_j|^2;
-   whether all are far enough from 0. */
+/* sums holds x_i x_j of ROWS rows and a panel: turns them into |x_i - x_j|^2; whether all are far
+   enough from 0. */
 static INLINE int FN(square_distances)(const REAL *row_squares, const REAL *squares,
                                        VEC sums[ROWS][VECTORS])
 {
@@ -89,102 +123,123 @@ static INLINE int FN(square_distances)(const REAL *row_squares, const REAL *squa
     return !any;
 }
 
-/* Adds 1 / |x_i - x_j| and |x_i - x_j| of a block of squares to its rows' sums, and keeps the
-   former; plain (a constant where this is inlined): no lane needs `repair`. */
-static INLINE void FN(weigh)(const int plain, Py_ssize_t n, Py_ssize_t n_rows, Py_ssize_t n_dims,
-                             Py_ssize_t i, Py_ssize_t j, const REAL *x, const REAL *squares,
-                             VEC square[ROWS][VECTORS], REAL *gradient, VEC *row_distance,
-                             VEC *row_weight, REAL *weights)
+/* ROWS rows from i on against a panel from j on: their weights, and the sums of these and of the
+   distances; plain (a constant where this is inlined): no lane needs `repair`. */
+static INLINE TARGET void FN(weigh)(const int plain, const FN(problem) *all, Py_ssize_t i,
+                                    Py_ssize_t j, int is_diagonal, VEC square[ROWS][VECTORS],
+                                    REAL *weights, VEC *row_weight, VEC *row_distance,
+                                    VEC column_weight[VECTORS])
 {
     for (Py_ssize_t r = 0; r < ROWS; r++) {
         for (int v = 0; v < VECTORS; v++) {
             VEC weight = square[r][v], distance;
             FN(inverse_sqrt)(&weight);
             distance = weight * square[r][v];
-            if (!plain && r < n_rows)
-                FN(repair)(n, n_dims, i + r, j + v * LANES, x, squares, &square[r][v], &weight,
-                           &distance, gradient + (i + r) * n_dims);
+            if (!plain)
+                FN(repair)(all, i + r, j + v * LANES, is_diagonal, &square[r][v], &weight,
+                           &distance);
             row_distance[r] += distance;
             row_weight[r] += weight;
-            memcpy(weights + r * CHUNK + v * LANES, &weight, sizeof(VEC));
+            column_weight[v] += weight;
+            memcpy(weights + r * TILE + v * LANES, &weight, sizeof(VEC));
         }
     }
 }
 
-/* For rows i in [start, stop): sums[i] = sum_j |x_i - x_j| and gradient[i] = its gradient by x_i.
-
-   x (n_padded, n_dims), zero behind n; squares (n_padded,): |x_j|^2; columns (n_padded / PANEL,
-   n_dims, PANEL): panels of x's transpose; rows (width / PANEL, n, PANEL): panels of x; n_padded
-   and width: n and n_dims in whole panels. Distances come from |x_i|^2 + |x_j|^2 - 2 x_i x_j, but
-   where that cancels, from the differences. memory: distances_bytes, aligned. */
-static TARGET void FN(distances)(Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n, Py_ssize_t n_dims,
-                                 const REAL *x, const REAL *squares, const REAL *columns,
-                                 const REAL *rows, void *memory, double *sums, REAL *gradient)
+/* The weights of TILE rows from i0 on and TILE rows from j0 on; adds them up by rows and, unless
+   these are the same rows, by columns. Returns the sum of the distances. */
+static TARGET double FN(weigh_tile)(const FN(problem) *all, Py_ssize_t i0, Py_ssize_t j0,
+                                    REAL *weights)
 {
-    const Py_ssize_t width = (n_dims + PANEL - 1) / PANEL * PANEL;
-    REAL *weights = memory, *pulled = weights + ROW_BLOCK * CHUNK; /* sum_j w_ij x_j */
-    for (Py_ssize_t i0 = start; i0 < stop; i0 += ROW_BLOCK) {
-        const Py_ssize_t n_rows = stop - i0 < ROW_BLOCK ? stop - i0 : ROW_BLOCK;
-        double total_weight[ROW_BLOCK] = {0};
-        memset(pulled, 0, ROW_BLOCK * width * sizeof(REAL));
-        memset(gradient + i0 * n_dims, 0, n_rows * n_dims * sizeof(REAL));
-        for (Py_ssize_t i = 0; i < n_rows; i++)
-            sums[i0 + i] = 0;
-        for (Py_ssize_t j0 = 0; j0 < n; j0 += CHUNK) {
-            const Py_ssize_t n_columns = n - j0 < CHUNK ? n - j0 : CHUNK;
-            const Py_ssize_t n_panels = (n_columns + PANEL - 1) / PANEL;
-            VEC row_distance[ROW_BLOCK], row_weight[ROW_BLOCK];
-            memset(row_distance, 0, sizeof(row_distance));
-            memset(row_weight, 0, sizeof(row_weight));
-            for (Py_ssize_t p = 0; p < n_panels; p++) {
-                const Py_ssize_t j = j0 + p * PANEL;
-                for (Py_ssize_t r0 = 0; r0 < n_rows; r0 += ROWS) {
-                    VEC square[ROWS][VECTORS];
-                    FN(block)(n_dims, x + (i0 + r0) * n_dims, 1, n_dims, columns + j * n_dims,
-                              square);
-                    const int far = FN(square_distances)(squares + i0 + r0, squares + j, square);
-                    REAL *target = weights + r0 * CHUNK + p * PANEL;
-                    if (far && j + PANEL <= n)
-                        FN(weigh)(1, n, n_rows - r0, n_dims, i0 + r0, j, x, squares, square,
-                                  gradient, row_distance + r0, row_weight + r0, target);
-                    else
-                        FN(weigh)(0, n, n_rows - r0, n_dims, i0 + r0, j, x, squares, square,
-                                  gradient, row_distance + r0, row_weight + r0, target);
-                }
-            }
-            for (Py_ssize_t r = 0; r < n_rows; r++) {
-                REAL d[LANES], w[LANES];
-                memcpy(d, &row_distance[r], sizeof(d));
-                memcpy(w, &row_weight[r], sizeof(w));
-                for (Py_ssize_t l = 0; l < LANES; l++) {
-                    sums[i0 + r] += d[l];
-                    total_weight[r] += w[l];
-                }
-            }
-            for (Py_ssize_t c = 0; c < width; c += PANEL) {
-                for (Py_ssize_t r0 = 0; r0 < n_rows; r0 += ROWS) {
-                    VEC sums_of[ROWS][VECTORS];
-                    FN(block)(n_columns, weights + r0 * CHUNK, 1, CHUNK, rows + c * n + j0 * PANEL,
-                              sums_of);
-                    for (int r = 0; r < ROWS; r++) {
-                        REAL *target = pulled + (r0 + r) * width + c;
-                        VEC total[VECTORS];
-                        memcpy(total, target, sizeof(total));
-                        for (int v = 0; v < VECTORS; v++)
-                            total[v] += sums_of[r][v];
-                        memcpy(target, total, sizeof(total));
-                    }
+    const int is_diagonal = i0 == j0, is_last = i0 + TILE > all->n || j0 + TILE > all->n;
+    const Py_ssize_t n_dims = all->n_dims;
+    const REAL *squares = all->squares;
+    VEC row_weight[TILE], row_distance[TILE];
+    memset(row_weight, 0, sizeof(row_weight));
+    memset(row_distance, 0, sizeof(row_distance));
+    for (Py_ssize_t p = 0; p < TILE; p += PANEL) {
+        VEC column_weight[VECTORS];
+        memset(column_weight, 0, sizeof(column_weight));
+        const Py_ssize_t j = j0 + p;
+        for (Py_ssize_t r = 0; r < TILE; r += ROWS) {
+            const Py_ssize_t i = i0 + r;
+            VEC square[ROWS][VECTORS];
+            FN(block)(n_dims, all->x + i * n_dims, 1, n_dims, all->columns + j * n_dims, square);
+            const int far = FN(square_distances)(squares + i, squares + j, square);
+            REAL *target = weights + r * TILE + p;
+            if (far && !is_last)
+                FN(weigh)(1, all, i, j, is_diagonal, square, target, row_weight + r,
+                          row_distance + r, column_weight);
+            else
+                FN(weigh)(0, all, i, j, is_diagonal, square, target, row_weight + r,
+                          row_distance + r, column_weight);
+        }
+        REAL sums[PANEL];
+        memcpy(sums, column_weight, sizeof(sums));
+        for (Py_ssize_t l = 0; l < PANEL && !is_diagonal; l++)
+            all->total_weight[j + l] += sums[l];
+    }
+    double total = 0;
+    for (Py_ssize_t r = 0; r < TILE; r++) {
+        REAL w[LANES], d[LANES];
+        memcpy(w, &row_weight[r], sizeof(w)), memcpy(d, &row_distance[r], sizeof(d));
+        for (Py_ssize_t l = 0; l < LANES; l++) {
+            all->total_weight[i0 + r] += w[l];
+            total += d[l];
+        }
+    }
+    return is_diagonal ? total / 2 : total;
+}
+
+/* pulled[i] += sum_j w_ij x_j for TILE rows from i0 on and TILE rows from j0 on; w_ij lies at
+   weights[i step_i + j step_j] (constants where this is inlined) */
+static INLINE TARGET void FN(pull)(const FN(problem) *all, Py_ssize_t i0, Py_ssize_t j0,
+                                   const REAL *weights, const Py_ssize_t step_i,
+                                   const Py_ssize_t step_j)
+{
+    for (Py_ssize_t c = 0; c < all->width; c += PANEL) {
+        const REAL *rows = all->rows + c * all->n_padded + j0 * PANEL;
+        for (Py_ssize_t r = 0; r < TILE; r += ROWS) {
+            VEC sums[ROWS][VECTORS];
+            FN(block)(TILE, weights + r * step_i, step_j, step_i, rows, sums);
+            for (int k = 0; k < ROWS; k++) {
+                REAL *target = all->pulled + (i0 + r + k) * all->width + c;
+                for (int v = 0; v < VECTORS; v++, target += LANES) {
+                    VEC total;
+                    memcpy(&total, target, sizeof(total));
+                    total += sums[k][v];
+                    memcpy(target, &total, sizeof(total));
                 }
             }
         }
-        for (Py_ssize_t i = 0; i < n_rows; i++)
-            for (Py_ssize_t p = 0; p < n_dims; p++)
-                gradient[(i0 + i) * n_dims + p] +=
-                    (REAL)total_weight[i] * x[(i0 + i) * n_dims + p] - pulled[i * width + p];
     }
+}
+
+/* Rows n_block a .. n_block (a + 1) against rows n_block b .. n_block (b + 1), n_block in whole
+   tiles; of the same rows, each pair once. Adds to pulled and total_weight of both, and returns the
+   sum of their distances. weights: TILE x TILE, aligned. */
+static TARGET double FN(distances)(Py_ssize_t a, Py_ssize_t b, Py_ssize_t n_block, Py_ssize_t n,
+                                   Py_ssize_t n_padded, Py_ssize_t n_dims, Py_ssize_t width,
+                                   const REAL *x, const REAL *squares, const REAL *columns,
+                                   const REAL *rows, REAL *weights, REAL *pulled,
+                                   double *total_weight)
+{
+    const FN(problem) all = {n, n_padded, n_dims, width, x, squares, columns, rows, pulled,
+                             total_weight};
+    const Py_ssize_t i_stop = n_block * (a + 1) < n_padded ? n_block * (a + 1) : n_padded;
+    const Py_ssize_t j_stop = n_block * (b + 1) < n_padded ? n_block * (b + 1) : n_padded;
+    double total = 0;
+    for (Py_ssize_t i = n_block * a; i < i_stop; i += TILE) {
+        for (Py_ssize_t j = a == b ? i : n_block * b; j < j_stop; j += TILE) {
+            total += FN(weigh_tile)(&all, i, j, weights);
+            FN(pull)(&all, i, j, weights, TILE, 1);
+            if (i != j)
+                FN(pull)(&all, j, i, weights, 1, TILE);
+        }
+    }
+    return total;
 }
 
 #undef NEAR
-#undef CHUNK
-#undef ROW_BLOCK
+#undef TILE
 #include "end_panels.h"

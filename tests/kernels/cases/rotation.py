@@ -15,7 +15,7 @@ SIZES = {  # rows, dimensions
 OPTIONS = {"distance": {}}
 
 TUNED = all_pairs
-TUNINGS = {"small pieces": {"GRAIN": 32}, "one piece": {"GRAIN": 1 << 20}}
+TUNINGS = {"one block": {"FEWEST_BLOCKS": 1}, "small blocks": {"BLOCK": all_pairs._distances.TILE}}
 
 
 def inputs(size, dtype, rng):
