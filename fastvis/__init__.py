@@ -3,7 +3,7 @@
 The subpackages are loaded on first use: ``import fastvis`` itself imports nothing heavy.
 
 ====================  ===========================================================
-``fastvis.readouts``  rotation of readout vectors, and the loss that aligns them
+``fastvis.readouts``  rotation-invariant alignment and clusters of readout vectors
 ``fastvis.textures``  random-filter texture models, synthesis, inpainting, metrics
 ``fastvis.torch``     the kernels as differentiable PyTorch operators
 ====================  ===========================================================

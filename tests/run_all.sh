@@ -26,6 +26,9 @@ if [[ ${README_DOCTEST:-1} == 1 && -f README.md ]]; then
 fi
 pytest -q tests fastvis "${readme[@]}"
 
+leg "CUDA kernels in the simulator"
+NUMBA_ENABLE_CUDASIM=1 python -m pytest -q tests/cuda
+
 leg "source distribution, and the wheel made from it"
 python -m build --outdir "$scratch/dist" . >"$scratch/build.log" 2>&1 ||
     { cat "$scratch/build.log"; exit 1; }

@@ -65,3 +65,25 @@ def like_input(result, readouts, layout="feature"):
     if layout == "orientation":
         result = result.transpose(0, 2, 1)
     return np.ascontiguousarray(result.reshape(len(result), -1))
+
+
+def check_labels(labels, n_neurons, name="labels"):
+    """Return labels as an int array ``(n_neurons,)``, all at least 0.
+
+    >>> check_labels([0, 1, -1], 3)
+    Traceback (most recent call last):
+    ValueError: labels must be at least 0; got -1. Leave out neurons without a cluster.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers; got dtype {labels.dtype}.")
+    if labels.shape != (n_neurons,):
+        raise ValueError(
+            f"{name} must have one value for each of {n_neurons} neuron(s); "
+            f"got shape {labels.shape}."
+        )
+    if labels.min() < 0:
+        raise ValueError(
+            f"{name} must be at least 0; got {labels.min()}. Leave out neurons without a cluster."
+        )
+    return labels.astype(np.intp)

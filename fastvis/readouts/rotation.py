@@ -2,19 +2,26 @@
 
 import numpy as np
 
-from .._kernels.rotation import mean_distance, weights
+from .._kernels.rotation import spectrum, weights
 from .._validation import check_array, check_float
+from .arguments import check_readouts, like_input
+from .objective import AlignmentLoss
 
 
-def cyclic_rotation(readouts, angles):
+def cyclic_rotation(readouts, angles, *, n_orientations=None, layout="feature"):
     """Rotate readouts by linear interpolation between cyclic shifts, eq (2).
 
     Parameters
     ----------
     readouts : array_like, (n_neurons, n_features, n_orientations)
+        Or flat, (n_neurons, n_features * n_orientations), with `n_orientations` and `layout`.
     angles : array_like, (n_neurons,) or a number
         Radians; any real number. Turning by ``2 pi / n_orientations`` is
         ``np.roll(readouts, -1, axis=-1)``.
+    n_orientations : int, optional
+        Of flat readouts.
+    layout : {"feature", "orientation"}
+        Which index runs slowest in a flat row.
 
     Returns
     -------
@@ -42,12 +49,14 @@ def cyclic_rotation(readouts, angles):
     >>> cyclic_rotation([[[1.0, 2.0, 3.0, 4.0]]], np.pi / 4).tolist()
     [[[1.5, 2.5, 3.5, 2.5]]]
     """
-    readouts = check_readouts(readouts)
-    angles = _check_angles(angles, readouts)
-    return weights.rotate(readouts, weights.cyclic_weights(angles, readouts.shape[2])[0])
+    checked = check_readouts(readouts, n_orientations, layout)
+    shifts, _ = weights.cyclic_weights(check_angles(angles, checked), checked.shape[2])
+    return like_input(_turned(checked, spectrum.gains(shifts)), readouts, layout)
 
 
-def von_mises_rotation(readouts, angles, temperature):
+def von_mises_rotation(
+    readouts, angles, temperature, *, n_orientations=None, layout="feature"
+):
     """Rotate readouts by a smooth mixture of all cyclic shifts, eq (4).
 
     Shift k has a weight proportional to ``exp(temperature cos(angle - 2 pi k / n_orientations))``.
@@ -55,11 +64,16 @@ def von_mises_rotation(readouts, angles, temperature):
     Parameters
     ----------
     readouts : array_like, (n_neurons, n_features, n_orientations)
+        Or flat, (n_neurons, n_features * n_orientations), with `n_orientations` and `layout`.
     angles : array_like, (n_neurons,) or a number
         Radians, in the sense of `cyclic_rotation`.
     temperature : float
         The paper's T, at least 0: 0 is the mean over orientations; with a high one the nearest
         shift is left alone.
+    n_orientations : int, optional
+        Of flat readouts.
+    layout : {"feature", "orientation"}
+        Which index runs slowest in a flat row.
 
     Returns
     -------
@@ -80,21 +94,26 @@ def von_mises_rotation(readouts, angles, temperature):
     >>> von_mises_rotation([[[1.0, 2.0, 3.0, 4.0]]], np.pi / 2, 100).round(3).tolist()
     [[[2.0, 3.0, 4.0, 1.0]]]
     """
-    readouts = check_readouts(readouts)
-    angles = _check_angles(angles, readouts)
+    checked = check_readouts(readouts, n_orientations, layout)
+    angles = check_angles(angles, checked)
     temperature = check_float(temperature, "temperature", minimum=0)
-    gamma, _, _ = weights.von_mises_weights(angles, readouts.shape[2], temperature)
-    return weights.rotate(readouts, gamma)
+    gamma, _, _ = weights.von_mises_weights(angles, checked.shape[2], temperature)
+    return like_input(_turned(checked, spectrum.gains(gamma)), readouts, layout)
 
 
-def fourier_rotation(readouts, angles):
+def fourier_rotation(readouts, angles, *, n_orientations=None, layout="feature"):
     """Rotate readouts exactly, as periodic functions without the highest frequency.
 
     Parameters
     ----------
     readouts : array_like, (n_neurons, n_features, n_orientations)
+        Or flat, (n_neurons, n_features * n_orientations), with `n_orientations` and `layout`.
     angles : array_like, (n_neurons,) or a number
         Radians, in the sense of `cyclic_rotation`.
+    n_orientations : int, optional
+        Of flat readouts.
+    layout : {"feature", "orientation"}
+        Which index runs slowest in a flat row.
 
     Returns
     -------
@@ -113,8 +132,14 @@ def fourier_rotation(readouts, angles):
     >>> np.allclose(fourier_rotation(np.cos(theta)[None, None], 0.3), np.cos(theta + 0.3))
     True
     """
-    readouts = check_readouts(readouts)
-    return weights.fourier_rotate(readouts, _check_angles(angles, readouts))
+    checked = check_readouts(readouts, n_orientations, layout)
+    gains, _ = spectrum.fourier_gains(check_angles(angles, checked), checked.shape[2])
+    return like_input(_turned(checked, gains), readouts, layout)
+
+
+def _turned(readouts, gains):
+    turned = spectrum.turn(spectrum.to_spectrum(readouts), gains)
+    return spectrum.to_readouts(turned, readouts.shape[2])
 
 
 def pairwise_distance_loss(readouts, angles, temperature, *, beta=0.0):
@@ -163,54 +188,26 @@ def pairwise_distance_loss(readouts, angles, temperature, *, beta=0.0):
     (1.414214, 0.0)
     """
     readouts = check_readouts(readouts)
+    check_comparable(readouts)
+    angles = check_angles(angles, readouts)
+    temperature = check_float(temperature, "temperature", minimum=0, strict=True)
+    beta = check_float(beta, "beta", minimum=0)
+    loss = AlignmentLoss(spectrum.to_spectrum(readouts), readouts.shape[2], beta)
+    loss, d_angles, d_temperature = loss(angles, temperature)
+    return loss, (d_angles, d_temperature)
+
+
+def check_comparable(readouts):
+    """Refuse readouts (n_neurons, n_features, n_orientations) that leave nothing to align."""
     n_neurons, _, n_orientations = readouts.shape
     if n_neurons < 2 or n_orientations < 2:
         raise ValueError(
             "readouts must have at least 2 neurons and 2 orientations to be compared; "
             f"got shape {readouts.shape}."
         )
-    angles = _check_angles(angles, readouts)
-    temperature = check_float(temperature, "temperature", minimum=0, strict=True)
-    beta = check_float(beta, "beta", minimum=0)
-
-    gamma, by_angle, by_temperature = weights.von_mises_weights(angles, n_orientations, temperature)
-    rotated = weights.rotate(readouts, gamma)
-    loss, gradient = mean_distance(rotated.reshape(n_neurons, -1))
-    d_gamma = weights.weights_vjp(readouts, gradient.reshape(rotated.shape))
-    d_angles = np.sum(d_gamma * by_angle, axis=1)
-    d_temperature = np.sum(d_gamma * by_temperature, dtype=np.float64)
-    if beta:
-        error, slope = _reconstruction_error(readouts, temperature)
-        loss += beta * error
-        d_temperature += beta * slope
-    return loss, (d_angles, float(d_temperature))
 
 
-def _reconstruction_error(readouts, temperature):
-    """Mean over neurons of |r~_n(0) - r_n| and its derivative by the temperature."""
-    zero = np.zeros(1, readouts.dtype)
-    gamma, _, slope = weights.von_mises_weights(zero, readouts.shape[2], temperature)
-    difference = weights.rotate(readouts, np.broadcast_to(gamma, readouts.shape[::2])) - readouts
-    slope = weights.rotate(readouts, np.broadcast_to(slope, readouts.shape[::2]))
-    distance = np.sqrt(np.sum(difference**2, axis=(1, 2), dtype=np.float64))
-    along = np.sum(difference * slope, axis=(1, 2), dtype=np.float64)
-    # a readout that is the same at all orientations is rebuilt exactly, at every temperature
-    ratio = np.divide(along, distance, out=np.zeros_like(along), where=distance > 0)
-    return float(np.mean(distance)), float(np.mean(ratio))
-
-
-def check_readouts(readouts, name="readouts"):
-    """Return readouts as a float array (n_neurons, n_features, n_orientations)."""
-    return check_array(
-        readouts,
-        name,
-        ndim=3,
-        axes="(n_neurons, n_features, n_orientations)",
-        remedy="Reshape flat readouts first.",
-    )
-
-
-def _check_angles(angles, readouts):
+def check_angles(angles, readouts):
     """Angles (n_neurons,) of the readouts' dtype, in [0, 2 pi)."""
     one_for_all = np.ndim(angles) == 0
     angles = check_array(angles, "angles", ndim=(0, 1), axes="(n_neurons,)")

@@ -12,5 +12,20 @@ except ImportError as error:
     ) from error
 
 from .gram import gram, gram_loss
+from .readouts import (
+    cyclic_rotation,
+    fourier_rotation,
+    mean_distance,
+    pairwise_distance_loss,
+    von_mises_rotation,
+)
 
-__all__ = ["gram", "gram_loss"]
+__all__ = [
+    "cyclic_rotation",
+    "fourier_rotation",
+    "gram",
+    "gram_loss",
+    "mean_distance",
+    "pairwise_distance_loss",
+    "von_mises_rotation",
+]

@@ -39,7 +39,7 @@ def distances(x, sums, gradient):
     the parts, and over the last axis of ``sums``, are left to the caller.
     """
     # Masks, and while for range, show the compiler that no index is negative: 43 instructions for
-    # 32 of arithmetic in the inner loops, and not 60 to 80.
+    # 32 of arithmetic in the inner loops, instead of 77 (sm_90).
     tx, ty = cuda.threadIdx.x & (NX - 1), cuda.threadIdx.y & (NY - 1)
     lane, warp = (ty * NX + tx) % TILE, (ty * NX + tx) // TILE
     part, first_i = cuda.blockIdx.y, cuda.blockIdx.x * ROWS
@@ -92,7 +92,6 @@ def distances(x, sums, gradient):
                         d2, distance = acc[a, b], sqrt(acc[a, b])
                         total[a] += distance
                         weights[ty + a * NY, tx + b * NX] = distance / d2 if d2 > 0 else d2
-                cuda.syncthreads()
     for a in range(M):
         if first_i + ty + a * NY < n:
             sums[part, first_i + ty + a * NY, tx] = total[a]

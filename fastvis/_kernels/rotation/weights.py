@@ -1,13 +1,9 @@
-"""Rotations of readouts r (N, F, O) as weighted sums of their cyclic shifts.
+"""Rotations as weights of cyclic shifts, r~_n = sum_k weights[n, k] roll(r_n, -k).
 
-    r~_n = sum_k weights[n, k] roll(r_n, -k)
-
-All are circulant: in the Fourier transform over orientation, one complex factor for each bin.
 Weights come with their derivatives by the angle and, of the relaxation, by the temperature.
 """
 
 import numpy as np
-import scipy.fft
 
 
 def cyclic_weights(angles, n_orientations):
@@ -37,27 +33,3 @@ def von_mises_weights(angles, n_orientations, temperature):
     by_angle = weights * (np.sum(weights * sine, axis=1, keepdims=True) - sine) * temperature
     by_temperature = weights * (cosine - np.sum(weights * cosine, axis=1, keepdims=True))
     return weights, by_angle, by_temperature
-
-
-def rotate(readouts, weights):
-    """r~ (N, F, O) of readouts (N, F, O) and weights (N, O)."""
-    factor = scipy.fft.rfft(weights, axis=-1).conj()
-    r_hat = scipy.fft.rfft(readouts, axis=-1) * factor[:, None]
-    return scipy.fft.irfft(r_hat, readouts.shape[-1], axis=-1)
-
-
-def weights_vjp(readouts, d_rotated):
-    """Gradient by the weights, (N, O), of sum(d_rotated * rotate(readouts, weights))."""
-    product = scipy.fft.rfft(d_rotated, axis=-1).conj() * scipy.fft.rfft(readouts, axis=-1)
-    return scipy.fft.irfft(product.sum(axis=1), readouts.shape[-1], axis=-1)
-
-
-def fourier_rotate(readouts, angles):
-    """Exact shift by any angle: bin m turns by m alpha; of even O the last by its cosine."""
-    n_orientations = readouts.shape[-1]
-    r_hat = scipy.fft.rfft(readouts, axis=-1)
-    phase = angles[:, None] * np.arange(r_hat.shape[-1])
-    factor = np.exp(1j * phase)
-    if n_orientations % 2 == 0:
-        factor[:, -1] = factor[:, -1].real
-    return scipy.fft.irfft(r_hat * factor[:, None].astype(r_hat.dtype), n_orientations, axis=-1)
