@@ -214,7 +214,7 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         """
         self._check_parameters()
         readouts = self._readouts(X)
-        check_comparable(readouts)
+        check_comparable(readouts, "X")
         rng = check_rng(self.rng)
         groups = None
         if self.n_partners is not None:

@@ -73,6 +73,9 @@ def minimize(loss, x, *, optimizer, max_iter, tol, callback=None, bounds=None):
     """
     watch = _Watch(loss, x, callback)
     run = {"lbfgs": _lbfgs, "adam": _adam}[optimizer]
+    if max_iter == 0:
+        loss, _ = watch(x)
+        return Fit(x, loss, np.array([loss]), "max_iter")
     try:
         with one_blas_thread:  # SciPy's optimizer sums with BLAS
             stopped_by = run(watch, x, max_iter, tol, bounds)

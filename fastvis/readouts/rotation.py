@@ -197,12 +197,12 @@ def pairwise_distance_loss(readouts, angles, temperature, *, beta=0.0):
     return loss, (d_angles, d_temperature)
 
 
-def check_comparable(readouts):
+def check_comparable(readouts, name="readouts"):
     """Refuse readouts (n_neurons, n_features, n_orientations) that leave nothing to align."""
     n_neurons, _, n_orientations = readouts.shape
     if n_neurons < 2 or n_orientations < 2:
         raise ValueError(
-            "readouts must have at least 2 neurons and 2 orientations to be compared; "
+            f"{name} must have at least 2 neurons and 2 orientations to be compared; "
             f"got shape {readouts.shape}."
         )
 
