@@ -131,17 +131,16 @@ def _adam(watch, x, max_iter, tol, bounds):
 def best_temperatures(loss, angles, betas, n_evaluations=25):
     """For each beta the temperature that minimizes (5) at these angles, and the loss there.
 
-    The first term is computed at some temperatures and interpolated; the second costs little.
-    A temperature belongs to all neurons: 2,048 of them are enough to find it.
+    Both terms are computed at some temperatures and interpolated. A temperature belongs to all
+    neurons: 2,048 of them are enough to find it.
     """
     picked = np.linspace(0, len(angles) - 1, min(len(angles), MAX_NEURONS)).round().astype(int)
     angles = angles[picked]
     loss = AlignmentLoss(loss.z[picked], loss.n_orientations, objective=loss.objective)
     log_t = np.linspace(*np.log(TEMPERATURES), n_evaluations)
-    pairs = [loss.relaxed(angles, t) for t in np.exp(log_t)]
+    terms = [(loss.relaxed(angles, t), loss.reconstruction(t)[0]) for t in np.exp(log_t)]
     fine = np.linspace(log_t[0], log_t[-1], 40 * n_evaluations)
-    pairs = PchipInterpolator(log_t, pairs)(fine)
-    rebuilt = np.array([loss.reconstruction(t)[0] for t in np.exp(fine)])
+    pairs, rebuilt = PchipInterpolator(log_t, terms)(fine).T
     losses = pairs + np.multiply.outer(betas, rebuilt)
     chosen = losses.argmin(axis=1)
     return np.exp(fine[chosen]), losses[np.arange(len(losses)), chosen]
