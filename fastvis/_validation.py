@@ -64,9 +64,10 @@ def _as_array(array, name):
     try:
         array = np.asarray(array)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a tensor with a gradient
         got = type(array).__name__
-        raise TypeError(f"{name} must be an array of numbers; got {got}.") from error
+        remedy = f" {error}" if isinstance(error, RuntimeError) else ""
+        raise TypeError(f"{name} must be an array of numbers; got {got}.{remedy}") from error
 
 
 def check_image(image, name="image", *, channels=None, bounds=None):

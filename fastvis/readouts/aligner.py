@@ -3,6 +3,7 @@
 import os
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._files import replacing
 from .._kernels.rotation import spectrum, weights
 from .._random import check_rng
-from .._validation import check_choice, check_float, check_int
+from .._validation import check_array, check_choice, check_float, check_int
 from .arguments import check_labels, check_readouts, like_input
 from .fitting import OPTIMIZERS, TEMPERATURES, best_temperatures, minimize
 from .newcomers import angles_among
@@ -26,14 +27,21 @@ BETAS = np.logspace(-3, 1, 20)  # the paper's
 START_TEMPERATURE, LEAST_TEMPERATURE = 5.0, 5.0
 COLLAPSED = 0.5
 
+N_DIAGNOSED = 4096  # neurons at most whose distances are reported
+
 _FITTED = ("angles_", "temperature_", "beta_", "aligned_", "loss_", "loss_curve_", "stopped_by_")
-_UNREADABLE = (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile)
-_LOSSES = ("cyclic", "von_mises", "fourier")
+_NOT_STORED = ("callback", "progress")
+_UNREADABLE = (
+    ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class BetaPath:
     """Fits with several weights of the reconstruction.
+
+    With exact rotations all have the same angles, so that only the temperatures differ.
 
     Attributes
     ----------
@@ -61,6 +69,22 @@ class BetaPath:
         order = np.lexsort((self.relaxed_losses, self.alignment_losses))
         return int(order[fits[order]][0])
 
+    def __repr__(self):
+        beta, temperature = self.betas[self.chosen], self.temperatures[self.chosen]
+        return f"BetaPath({len(self.betas)} betas; chose {beta:.3g}, temperature {temperature:.3g})"
+
+
+@dataclass
+class _Outcome:
+    """What a fit found."""
+
+    angles: np.ndarray
+    temperature: float
+    beta: float
+    fit: object
+    stopped_by: str
+    path: BetaPath | None = None
+
 
 class RotationAligner(TransformerMixin, BaseEstimator):
     """Turn every neuron's readout so that neurons of the same type look the same.
@@ -72,15 +96,16 @@ class RotationAligner(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     n_orientations : int
-        Of flat readouts; readouts of three axes must have as many. At least 2; with 2, angles are
-        0 or pi.
+        Of flat readouts; readouts of three axes must have as many. At least 2; with 2, exact
+        rotations are by 0 or pi.
     objective : {"distance", "energy"}
         The paper's distances, which cost O(n_neurons^2), or their squares, O(n_neurons): these pull
         all neurons to one mean, where distances leave several types apart.
     beta : float or "path"
         Weight, at least 0, of the reconstruction in (5), which keeps the temperature up. "path"
         takes the paper's 20 values and, among fits with a temperature above 5, the one with the
-        smallest alignment loss; the largest temperature, and a warning, where there is none.
+        smallest alignment loss; the largest temperature, and a warning, where there is none. With
+        exact rotations beta only sets the temperature: then it is the smallest one above 5.
     rotation : {"fourier", "von_mises"}
         How neurons are turned. "fourier" is exact: angles minimize (3), and the temperature then
         minimizes (5). "von_mises" is the paper's: angles and temperature minimize (5) together.
@@ -92,12 +117,14 @@ class RotationAligner(TransformerMixin, BaseEstimator):
     max_iter : int
         Iterations of a fit at most; 0 leaves the Procrustes angles.
     tol : float
-        A fit ends when five iterations lower the loss by less than this fraction.
+        A fit ends when five iterations ("adam": 125, at the last rate) lower the loss by less than
+        this fraction.
     optimizer : {"lbfgs", "adam"}
         "adam" is the paper's: learning rate 0.01, lowered three times.
     n_partners : int, optional
         Compare each neuron with about as many others, drawn at random, and not with all: time and
-        memory are then O(n_neurons n_partners). An approximation, for very large populations.
+        memory are then O(n_neurons n_partners). An approximation, for very large populations and
+        ``objective="distance"``; the losses are means over these pairs.
     layout : {"feature", "orientation"}
         Which index runs slowest in a flat row.
     progress : bool
@@ -118,24 +145,28 @@ class RotationAligner(TransformerMixin, BaseEstimator):
     beta_ : float
         As given, or chosen on the path.
     aligned_ : ndarray
-        The readouts turned back by `angles_` with `rotation`, in the shape and dtype of the input.
+        The readouts turned back by `angles_` with `rotation`, in the shape of the input; float32
+        and float64 keep their dtype.
     loss_ : float
         Of the objective at the end: (3) with exact rotations, or (5).
     loss_curve_ : ndarray, (n_iter + 1,)
         The same at the start and after each iteration.
     alignment_losses_ : dict
         Mean distance of pairs (3) of neurons turned by "cyclic" (2), "von_mises" (4) and "fourier"
-        rotation (without its highest frequency): the first two get smaller by blurring alone.
+        rotation (without its highest frequency): the first two get smaller by blurring alone. Of
+        more than 4,096 neurons, over so many evenly picked.
     path_ : BetaPath
         With ``beta="path"``.
     stopped_by_ : str
-        "tolerance", "max_iter", "callback" or "interrupted"; Ctrl-C keeps the best so far.
+        "tolerance", "max_iter", "line_search" (no lower loss along the search direction: the limit
+        of the dtype's precision, usually), "callback" or "interrupted": Ctrl-C keeps the best so
+        far, once there is one.
 
     Raises
     ------
     ValueError
         A single neuron or orientation, NaN, columns that are no multiple of `n_orientations`,
-        negative beta.
+        negative beta, `n_partners` with ``objective="energy"``.
 
     Notes
     -----
@@ -219,27 +250,28 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         groups = None
         if self.n_partners is not None:
             groups = random_groups(len(readouts), self.n_partners, rng)
-        z = spectrum.to_spectrum(readouts)
+        # in units of the readouts: neither squares nor the optimizer depend on them
+        unit = float(np.abs(readouts).max()) or 1.0
+        z = spectrum.to_spectrum(readouts / readouts.dtype.type(unit))
         loss = AlignmentLoss(z, self.n_orientations, objective=self.objective, groups=groups)
         start = energy_angles(z, self.n_orientations, self.n_init, rng)
-
-        with _Progress(self.progress, self.callback) as callback:
+        scale = unit**2 if self.objective == "energy" else unit
+        with _Progress(self.progress, self.callback, scale) as callback:
             fit = self._fit_exact if self.rotation == "fourier" else self._fit_relaxed
-            angles = fit(loss, start, callback)
+            outcome = fit(loss, start, callback)
+        self._keep(outcome, X, readouts, z, unit, scale)
         if self.temperature_ < COLLAPSED:
             warnings.warn(
                 f"the temperature collapsed to {self.temperature_:.2g}: von Mises rotation is "
                 "little more than a mean over orientations. Raise beta.",
                 stacklevel=2,
             )
-        distances = AlignmentLoss(z, self.n_orientations, groups=groups)
-        self.alignment_losses_ = {
-            "cyclic": distances.hard(angles),
-            "von_mises": distances.relaxed(angles, self.temperature_),
-            "fourier": distances.exact(angles)[0],
-        }
-        self.angles_ = self._in_gauge(readouts, angles)
-        self.aligned_ = like_input(self._turn(readouts, self.angles_), X, self.layout)
+        if outcome.path is not None and self.temperature_ <= LEAST_TEMPERATURE:
+            warnings.warn(
+                f"no beta gave a temperature above {LEAST_TEMPERATURE:g}; took the largest, "
+                f"{self.temperature_:.2g}. Are the readouts the same at all orientations?",
+                stacklevel=2,
+            )
         return self
 
     def fit_transform(self, X, y=None):
@@ -262,6 +294,7 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         -------
         ndarray, of X's shape and dtype
         """
+        rotation = check_choice(rotation or self.rotation, "rotation", ROTATIONS)
         readouts = self._readouts(X)
         angles = self._find_angles(readouts)
         return like_input(self._turn(readouts, angles, rotation), X, self.layout)
@@ -305,18 +338,20 @@ class RotationAligner(TransformerMixin, BaseEstimator):
     def save(self, path):
         """Write parameters and results to an npz file, named exactly ``path``.
 
-        The callback and a `numpy.random.Generator` are left out. A failed write leaves an older
-        file as it was.
+        Left out are the callback, progress, and an ``rng`` that is a `numpy.random.Generator`. A
+        failed write leaves an older file as it was.
 
         Parameters
         ----------
         path : str or path-like
         """
         check_is_fitted(self)
-        params = {k: v for k, v in self.get_params().items() if k not in ("callback", "rng")}
+        params = {k: v for k, v in self.get_params().items() if k not in _NOT_STORED}
+        if isinstance(self.rng, np.random.Generator):
+            params["rng"] = None
         stored = {f"param_{k}": np.array("" if v is None else v) for k, v in params.items()}
         stored |= {k: np.asarray(getattr(self, k)) for k in _FITTED}
-        stored["alignment_losses_"] = np.array([self.alignment_losses_[k] for k in _LOSSES])
+        stored["alignment_losses_"] = np.array([self.alignment_losses_[k] for k in ROTATIONS])
         if hasattr(self, "path_"):
             stored |= {f"path_{k}": v for k, v in vars(self.path_).items()}
         with replacing(path) as temporary, open(temporary, "xb") as file:
@@ -344,8 +379,7 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         with open(path, "rb") as file:
             try:
                 with np.load(file, allow_pickle=False) as data:
-                    stored = {k: data[k] for k in data.files}
-                return cls._restored(stored)
+                    return cls._restored({k: data[k] for k in data.files})
             except _UNREADABLE as error:
                 raise ValueError(
                     f"path must be a file written by RotationAligner.save; got {os.fspath(path)!r},"
@@ -354,76 +388,76 @@ class RotationAligner(TransformerMixin, BaseEstimator):
 
     @classmethod
     def _restored(cls, stored):
-        params = {k.removeprefix("param_"): stored[k] for k in stored if k.startswith("param_")}
-        params = {k: None if str(v) == "" else v.item() for k, v in params.items()}
-        aligner = cls(**params)
+        names = [name for name in cls().get_params() if name not in _NOT_STORED]
+        params = {name: stored[f"param_{name}"].item() for name in names}
+        aligner = cls(**{name: None if value == "" else value for name, value in params.items()})
         aligner._check_parameters()
         for name in _FITTED:
             value = stored[name]
             setattr(aligner, name, value if value.ndim else value.item())
-        aligner.alignment_losses_ = dict(zip(_LOSSES, stored["alignment_losses_"].tolist()))
+        aligned = check_readouts(aligner.aligned_, aligner.n_orientations, aligner.layout)
+        numbers = {
+            "angles_": (len(aligned),),
+            "temperature_": (),
+            "beta_": (),
+            "loss_": (),
+            "loss_curve_": aligner.loss_curve_.shape[:1],
+            "alignment_losses_": (len(ROTATIONS),),
+        }
+        for name, shape in numbers.items():
+            check_array(stored[name], name)
+            if stored[name].shape != shape:
+                raise ValueError(f"{name} has shape {stored[name].shape}, not {shape}")
+        aligner.alignment_losses_ = dict(zip(ROTATIONS, stored["alignment_losses_"].tolist()))
         if "path_betas" in stored:
             fields = BetaPath.__dataclass_fields__
-            aligner.path_ = BetaPath(**{k: stored[f"path_{k}"] for k in fields})
+            aligner.path_ = BetaPath(**{k: check_array(stored[f"path_{k}"], k) for k in fields})
         return aligner
 
-    # The fits: set temperature_, beta_, loss_, loss_curve_, stopped_by_; return the angles
+    # The fits
 
     def _fit_exact(self, loss, start, callback):
         options = self._options(callback)
-        if self.n_orientations == 2:  # the exact rotation has nothing between 0 and pi
+        if self.n_orientations == 2:  # there is nothing between 0 and pi
             options["max_iter"] = 0
         fit = minimize(loss.exact, start, **options)
-        self.loss_, self.loss_curve_, self.stopped_by_ = fit.loss, fit.curve, fit.stopped_by
         betas = BETAS if self.beta == "path" else np.array([self.beta])
         temperatures, losses = best_temperatures(loss, fit.x, betas)
-        if self.beta != "path":
-            self.beta_, self.temperature_ = float(betas[0]), float(temperatures[0])
-            return fit.x
-        hard = np.full(len(betas), loss.hard(fit.x))  # the same angles for all
-        relaxed = [loss.relaxed(fit.x, t) for t in temperatures]
-        self._choose(BetaPath(betas, temperatures, losses, hard, np.array(relaxed)))
-        return fit.x
+        path, chosen = None, 0
+        if self.beta == "path":
+            hard = np.full(len(betas), loss.hard(fit.x))  # the same angles for all
+            relaxed = np.array([loss.relaxed(fit.x, t) for t in temperatures])
+            path = BetaPath(betas, temperatures, losses, hard, relaxed)
+            chosen = path.chosen
+        return _Outcome(
+            fit.x, float(temperatures[chosen]), float(betas[chosen]), fit, fit.stopped_by, path
+        )
 
     def _fit_relaxed(self, loss, start, callback):
         options = self._options(callback)
         bounds = [(None, None)] * len(start) + [tuple(np.log(TEMPERATURES))]
         x = np.append(start, np.log(START_TEMPERATURE))
+        betas = BETAS if self.beta == "path" else np.array([float(self.beta)])
         fits = []
-        for beta in BETAS if self.beta == "path" else [self.beta]:
-            loss.beta = float(beta)
+        for loss.beta in betas:
             fits.append(minimize(lambda x: _joint(loss, x), x, bounds=bounds, **options))
             if fits[-1].stopped_by in ("callback", "interrupted"):
                 break
-        chosen = 0
+        betas = betas[: len(fits)]
+        points = [(fit.x[:-1], float(np.exp(fit.x[-1]))) for fit in fits]
+        path, chosen = None, 0
         if self.beta == "path":
-            points = [(fit.x[:-1], np.exp(fit.x[-1])) for fit in fits]
             path = BetaPath(
-                BETAS[: len(fits)],
-                np.array([t for _, t in points]),
+                betas,
+                np.array([temperature for _, temperature in points]),
                 np.array([fit.loss for fit in fits]),
                 np.array([loss.hard(angles) for angles, _ in points]),
                 np.array([loss.relaxed(*point) for point in points]),
             )
-            self._choose(path)
             chosen = path.chosen
-        else:
-            self.beta_ = float(self.beta)
-        fit = fits[chosen]
-        self.temperature_ = float(np.exp(fit.x[-1]))
-        self.loss_, self.loss_curve_, self.stopped_by_ = fit.loss, fit.curve, fit.stopped_by
-        return fit.x[:-1]
-
-    def _choose(self, path):
-        self.path_ = path
-        self.beta_ = float(path.betas[path.chosen])
-        self.temperature_ = float(path.temperatures[path.chosen])
-        if self.temperature_ <= LEAST_TEMPERATURE:
-            warnings.warn(
-                f"no beta gave a temperature above {LEAST_TEMPERATURE:g}; took the largest, "
-                f"{self.temperature_:.2g}. Are the readouts the same at all orientations?",
-                stacklevel=4,
-            )
+        return _Outcome(
+            *points[chosen], float(betas[chosen]), fits[chosen], fits[-1].stopped_by, path
+        )
 
     def _options(self, callback):
         return {
@@ -433,11 +467,36 @@ class RotationAligner(TransformerMixin, BaseEstimator):
             "callback": callback,
         }
 
+    def _keep(self, outcome, X, readouts, z, unit, scale):
+        """Make the outcome this object's, in the readouts' units."""
+        self.temperature_, self.beta_ = outcome.temperature, outcome.beta
+        picked = np.linspace(0, len(z) - 1, min(len(z), N_DIAGNOSED)).round().astype(int)
+        distances = AlignmentLoss(z[picked], self.n_orientations)
+        angles = outcome.angles[picked]
+        self.alignment_losses_ = {
+            "fourier": unit * distances.exact(angles)[0],
+            "von_mises": unit * distances.relaxed(angles, self.temperature_),
+            "cyclic": unit * distances.hard(angles),
+        }
+        self.angles_ = self._in_gauge(readouts, outcome.angles)
+        self.aligned_ = like_input(self._turn(readouts, self.angles_), X, self.layout)
+        self.loss_, self.loss_curve_ = scale * outcome.fit.loss, scale * outcome.fit.curve
+        self.stopped_by_ = outcome.stopped_by
+        if hasattr(self, "path_"):
+            del self.path_
+        if outcome.path is not None:
+            path = outcome.path
+            self.path_ = BetaPath(
+                path.betas, path.temperatures, scale * path.losses,
+                scale * path.alignment_losses, scale * path.relaxed_losses,
+            )  # fmt: skip
+
     # Rotations
 
     def _in_gauge(self, readouts, angles):
         """Angles in [0, 2 pi), after a common shift by whole bins, which changes no distance."""
-        energy = np.square(self._turn(readouts, angles)).sum(axis=(0, 1), dtype=np.float64)
+        turned = self._turn(readouts, angles).astype(np.float64)
+        energy = np.square(turned).sum(axis=(0, 1))
         step = 2 * np.pi / self.n_orientations
         angles = (angles + step * energy.argmax()) % (2 * np.pi)
         angles[angles >= 2 * np.pi] = 0  # a tiny negative one, rounded
@@ -454,7 +513,7 @@ class RotationAligner(TransformerMixin, BaseEstimator):
 
     def _turn(self, readouts, angles, rotation=None):
         rotation = self.rotation if rotation is None else rotation
-        gains = self._gains(angles, check_choice(rotation, "rotation", ROTATIONS))
+        gains = self._gains(angles, rotation)
         turned = spectrum.turn(spectrum.to_spectrum(readouts), gains)
         return spectrum.to_readouts(turned, self.n_orientations)
 
@@ -466,7 +525,10 @@ class RotationAligner(TransformerMixin, BaseEstimator):
                 f"X must have the {aligned.shape[1]} feature(s) of the fitted population; "
                 f"got {readouts.shape[1]}."
             )
-        z, population = (spectrum.to_spectrum(r.astype(np.float64)) for r in (readouts, aligned))
+        unit = float(max(np.abs(readouts).max(), np.abs(aligned).max())) or 1.0
+        z, population = (
+            spectrum.to_spectrum(r.astype(np.float64) / unit) for r in (readouts, aligned)
+        )
         if self.rotation == "fourier" and self.n_orientations > 2:
             z[:, 0].imag = population[:, 0].imag = 0  # as in the fit
         return angles_among(
@@ -475,6 +537,7 @@ class RotationAligner(TransformerMixin, BaseEstimator):
             self.n_orientations,
             len(z),
             self.objective,
+            whole_bins=self.rotation == "fourier" and self.n_orientations == 2,
         )
 
     # Arguments
@@ -483,16 +546,18 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         readouts = check_readouts(X, self.n_orientations, self.layout, name="X")
         if self.normalize is None:
             return readouts
-        length = np.sqrt(np.einsum("nfo,nfo->n", readouts, readouts))[:, None, None]
-        return readouts / np.where(length > 0, length, 1).astype(readouts.dtype)
+        largest = np.abs(readouts).max(axis=(1, 2), keepdims=True)
+        readouts = readouts / np.where(largest > 0, largest, 1)  # so that squares stay in range
+        length = np.sqrt(np.square(readouts).sum(axis=(1, 2), keepdims=True))
+        return readouts / np.where(length > 0, length, 1)
 
     def _check_parameters(self):
         check_int(self.n_orientations, "n_orientations", minimum=1)
         check_choice(self.objective, "objective", OBJECTIVES)
         check_choice(self.rotation, "rotation", ROTATIONS[:2])
-        if self.normalize is not None:
-            check_choice(self.normalize, "normalize", ("l2",))
-        if self.beta != "path":
+        if self.normalize not in (None, "l2"):
+            raise ValueError(f"normalize must be None or 'l2'; got {self.normalize!r}.")
+        if not (isinstance(self.beta, str) and self.beta == "path"):
             check_float(self.beta, "beta", minimum=0)
         check_int(self.n_init, "n_init", minimum=1)
         check_int(self.max_iter, "max_iter", minimum=0)
@@ -500,6 +565,12 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         check_choice(self.optimizer, "optimizer", OPTIMIZERS)
         if self.n_partners is not None:
             check_int(self.n_partners, "n_partners", minimum=1)
+            if self.objective == "energy":
+                raise ValueError(
+                    "n_partners must be None for objective='energy', which compares with a mean."
+                )
+        if self.callback is not None and not callable(self.callback):
+            raise TypeError(f"callback must be callable or None; got {self.callback!r}.")
 
 
 def _joint(loss, x):
@@ -510,22 +581,23 @@ def _joint(loss, x):
 
 
 class _Progress:
-    """``with _Progress(show, callback) as callback:`` the same callback, with a bar."""
+    """``with _Progress(show, callback, scale) as callback:`` the callback for loss / scale."""
 
-    def __init__(self, show, callback):
-        self.show, self.callback, self.bar = show, callback, None
+    def __init__(self, show, callback, scale):
+        self.show, self.callback, self.scale, self.bar = show, callback, scale, None
 
     def __enter__(self):
-        if not self.show:
-            return self.callback
-        from tqdm.auto import tqdm
+        if self.show:
+            from tqdm.auto import tqdm
 
-        self.bar = tqdm(unit="it", desc="align")
+            self.bar = tqdm(unit="it", desc="align")
         return self.step
 
     def step(self, iteration, loss):
-        self.bar.set_postfix(loss=f"{loss:.5g}", refresh=False)
-        self.bar.update()
+        loss = self.scale * loss
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{loss:.5g}", refresh=False)
+            self.bar.update()
         return self.callback(iteration, loss) if self.callback is not None else False
 
     def __exit__(self, *error):

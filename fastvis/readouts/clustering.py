@@ -1,5 +1,6 @@
 """Clusters of aligned readouts: Gaussian mixtures, their number, controls, an embedding."""
 
+import numbers
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -398,10 +399,9 @@ def embed(X, *, perplexity=None, rng=None):
     from sklearn.manifold import TSNE
 
     seed = _draw_seeds(rng, 1)[0]
+    flat = flat - flat.mean(axis=0)
+    flat /= np.abs(flat).max()  # scikit-learn crashes on values below 1e-22
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(flat)
-
-
-# What other modules of the package need
 
 
 # Fits
@@ -419,6 +419,7 @@ def _fit(flat, n_clusters, method, covariance_type, n_init, seed):
         covariance_type=covariance_type,
         n_init=n_init,
         max_iter=MAX_ITER,
+        reg_covar=1e-6 * max(flat.var(), np.finfo(float).tiny),  # the same fit in any units
         random_state=seed,
     ).fit(flat)
 
@@ -497,11 +498,14 @@ def _check_sequence(n_components):
 
 def _check_train_size(train_size, n_neurons):
     """The number of neurons to fit."""
-    if isinstance(train_size, float) and 0 < train_size < 1:
+    is_fraction = not isinstance(train_size, numbers.Integral) and isinstance(
+        train_size, numbers.Real
+    )
+    if is_fraction and 0 < train_size < 1:
         n_train = round(train_size * n_neurons)
     else:
         rule = "train_size must be a fraction in (0, 1) or a number of neurons"
-        if isinstance(train_size, float):
+        if is_fraction:
             raise ValueError(f"{rule}; got {train_size}.")
         n_train = check_int(train_size, "train_size", minimum=1)
     if not 0 < n_train < n_neurons:

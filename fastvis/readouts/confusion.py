@@ -270,7 +270,7 @@ def merge_blocks(confusion, threshold=0.5):
         return _blocks(np.empty((0, 4)), 0)
     distance = 1 - (correlation + correlation.T) / 2
     tree = linkage(squareform(distance, checks=False), "average")
-    return _blocks(tree, np.count_nonzero(1 - tree[:, 2] >= threshold))
+    return _blocks(tree, np.count_nonzero(tree[:, 2] <= 1 - threshold))
 
 
 def mei_confusion(
@@ -468,9 +468,12 @@ def _leaf(tree, node):
 
 def _check_confusion(confusion):
     confusion = getattr(confusion, "correlation", confusion)
-    confusion = check_array(confusion, "confusion", ndim=2, axes="(K, K)").astype(np.float64)
+    confusion = check_array(confusion, "confusion", ndim=2, axes="(K, K)", finite=False)
     if confusion.shape[0] != confusion.shape[1]:
         raise ValueError(f"confusion must be square; got shape {confusion.shape}.")
+    confusion = confusion.astype(np.float64)
+    np.fill_diagonal(confusion, 1)
+    confusion = check_array(confusion, "confusion")
     skew = np.abs(confusion - confusion.T).max()
     if skew > 1e-6:  # of correlations in float32
         raise ValueError(

@@ -13,7 +13,7 @@ from .objective import AlignmentLoss
 OPTIMIZERS = ("lbfgs", "adam")
 TEMPERATURES = (1e-2, 1e2)  # smaller ones are the mean over orientations, larger ones the nearest
 N_LOOK_BACK = 5  # iterations over which the loss must fall
-MAX_NEURONS = 2048  # that the search for the temperature looks at
+MAX_NEURONS = 1024  # that the search for the temperature looks at
 LEARNING_RATE, N_DECREASES, N_CHECK, PATIENCE = 0.01, 3, 25, 5
 
 
@@ -61,7 +61,8 @@ def minimize(loss, x, *, optimizer, max_iter, tol, callback=None, bounds=None):
         Adam begins with a learning rate of 0.01, which is divided by sqrt(10) three times, when the
         best loss has not improved for 125 iterations.
     tol : float
-        Falls of the loss below this fraction do not count.
+        Falls of the loss below this fraction do not count, over five iterations of L-BFGS or the
+        125 of Adam.
     callback : callable, optional
         ``callback(iteration, loss)``; true ends the fit.
     bounds : list of (low, high), optional
@@ -82,6 +83,8 @@ def minimize(loss, x, *, optimizer, max_iter, tol, callback=None, bounds=None):
     except _Stop as stop:
         stopped_by = str(stop)
     except KeyboardInterrupt:
+        if not watch.curve:
+            raise
         stopped_by = "interrupted"
     return Fit(watch.x, watch.best, np.array(watch.curve), stopped_by)
 
@@ -104,7 +107,7 @@ def _lbfgs(watch, x, max_iter, tol, bounds):
         # tests of its own are absolute, and gradients fall with the number of neurons
         options={"maxiter": max_iter, "maxfun": 20 * max_iter, "ftol": 0, "gtol": 0},
     )
-    return "max_iter" if outcome.status == 1 else "tolerance"
+    return "max_iter" if outcome.status == 1 else "line_search"
 
 
 def _adam(watch, x, max_iter, tol, bounds):
@@ -112,9 +115,10 @@ def _adam(watch, x, max_iter, tol, bounds):
     low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
     adam, x = Adam(LEARNING_RATE), x.copy()
     n_decreases, best, last_fall = 0, np.inf, 0
+    _, gradient = watch(x)
     for i in range(max_iter):
-        loss, gradient = watch(x)
         x = np.clip(x + adam.step(gradient), low, high)
+        loss, gradient = watch(x)
         watch.after_iteration(loss)
         if i % N_CHECK:
             continue
@@ -128,18 +132,18 @@ def _adam(watch, x, max_iter, tol, bounds):
     return "max_iter"
 
 
-def best_temperatures(loss, angles, betas, n_evaluations=25):
+def best_temperatures(loss, angles, betas, n_evaluations=41):
     """For each beta the temperature that minimizes (5) at these angles, and the loss there.
 
     Both terms are computed at some temperatures and interpolated. A temperature belongs to all
-    neurons: 2,048 of them are enough to find it.
+    neurons: 1,024 of them are enough to find it.
     """
     picked = np.linspace(0, len(angles) - 1, min(len(angles), MAX_NEURONS)).round().astype(int)
     angles = angles[picked]
     loss = AlignmentLoss(loss.z[picked], loss.n_orientations, objective=loss.objective)
     log_t = np.linspace(*np.log(TEMPERATURES), n_evaluations)
     terms = [(loss.relaxed(angles, t), loss.reconstruction(t)[0]) for t in np.exp(log_t)]
-    fine = np.linspace(log_t[0], log_t[-1], 40 * n_evaluations)
+    fine = np.linspace(log_t[0], log_t[-1], 1001)
     pairs, rebuilt = PchipInterpolator(log_t, terms)(fine).T
     losses = pairs + np.multiply.outer(betas, rebuilt)
     chosen = losses.argmin(axis=1)

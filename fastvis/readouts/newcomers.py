@@ -9,7 +9,7 @@ N_HALVINGS = 6  # from half a step between orientations on: to 0.35 degrees for 
 CHUNK = 1 << 22  # distances at a time
 
 
-def angles_among(population, turned, n_orientations, n, objective):
+def angles_among(population, turned, n_orientations, n, objective, whole_bins=False):
     """The angle (n,) of each newcomer nearest to the population, in [0, 2 pi).
 
     Parameters
@@ -20,6 +20,8 @@ def angles_among(population, turned, n_orientations, n, objective):
         ``turned(angles (n,))`` gives the spectra of the newcomers, turned back by angles.
     objective : {"distance", "energy"}
         Nearness is the mean distance to the population, or the distance to its mean.
+    whole_bins : bool
+        Try no angles between orientations.
     """
     if objective == "energy":
         population = population.mean(axis=0, keepdims=True)
@@ -31,12 +33,12 @@ def angles_among(population, turned, n_orientations, n, objective):
     def distance(angles):
         return _mean_distance_to(spectrum.coordinates(turned(angles)), rows)
 
-    step = np.pi / n_orientations
-    grid = step * np.arange(2 * n_orientations)
+    step = 2 * np.pi / n_orientations if whole_bins else np.pi / n_orientations
+    grid = np.arange(0, 2 * np.pi - step / 2, step)
     distances = np.stack([distance(np.full(n, angle)) for angle in grid])
     best = distances.argmin(axis=0)
     angles, smallest = grid[best], distances[best, np.arange(n)]
-    for _ in range(N_HALVINGS):
+    for _ in range(0 if whole_bins else N_HALVINGS):
         step /= 2
         for side in (-step, step):
             tried = distance(angles + side)

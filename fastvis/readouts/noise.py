@@ -10,7 +10,7 @@ from .._kernels.rotation import mean_distance
 MAX_LENGTHS = 2048  # neurons whose pairs are averaged; of more, that many quantiles
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseCheck:
     """Mean distance within each type, and what noise alone leaves there; see `within_types`.
 
@@ -31,8 +31,9 @@ class NoiseCheck:
 
     @property
     def overfitted(self):
-        """(n_types,): distances two standard errors below what noise leaves: noise was aligned."""
-        return self.distance < self.expected - 2 * self.standard_error
+        """(n_types,): distances below what noise leaves, by two standard errors and the 2 % that
+        the expectation is good to: noise was aligned."""
+        return self.distance < 0.98 * self.expected - 2 * self.standard_error
 
     def __repr__(self):
         ratios = ", ".join(f"{ratio:.2f}" for ratio in self.distance / self.expected)
@@ -53,6 +54,7 @@ def within_types(aligned, labels, gains, noise):
         rows = np.ascontiguousarray(aligned[members].reshape(members.sum(), -1))
         distance[i], _ = mean_distance(rows)
         expected[i] = expected_distance(gains[members], noise, n_dims, aligned.shape[2])
+        expected[i] *= np.sqrt(1 - 1 / n_dims)  # a fitted angle takes a dimension away
         n[i] = len(rows)
     # |e_i|^2 of D numbers varies by sqrt(2 / D); each of n neurons enters with half its weight
     error = expected / np.sqrt(2 * n_dims * n)

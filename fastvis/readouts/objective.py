@@ -114,7 +114,7 @@ def random_groups(n, n_partners, rng):
 
     Two random partitions: one alone would leave its sets free to turn against each other.
     """
-    n_groups = max(1, round(n / (n_partners / 2 + 1)))
+    n_groups = min(max(1, round(n / (n_partners / 2 + 1))), n // 2)
     if n_groups == 1:
         return None
     return [group for _ in range(2) for group in np.array_split(rng.permutation(n), n_groups)]

@@ -33,7 +33,9 @@ def make_rotated_readouts(
     noise : float
         Standard deviation of independent Gaussian noise on every number; functions have variance 1.
     lengthscale : float
-        Of the kernel: small ones give wiggly functions.
+        Of the kernel, 0.05 to 1,000: small ones give wiggly functions. Of those below 2, eight
+        orientations miss a part: a turned neuron is not quite its type's, however it is turned
+        back, by 0.05 of the functions' size at 1.
     rng : None, int or numpy.random.Generator
 
     Returns
@@ -60,7 +62,7 @@ def make_rotated_readouts(
     n_features = check_int(n_features, "n_features", minimum=1)
     n_orientations = check_int(n_orientations, "n_orientations", minimum=1)
     noise = check_float(noise, "noise", minimum=0)
-    lengthscale = check_float(lengthscale, "lengthscale", minimum=0.05)
+    lengthscale = check_float(lengthscale, "lengthscale", minimum=0.05, maximum=1e3)
     rng = check_rng(rng)
 
     # the kernel's Fourier series: its process is a sum of independent cosines and sines

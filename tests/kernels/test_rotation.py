@@ -108,7 +108,7 @@ def test_equal_rows_have_no_distance_and_no_gradient(dtype, tolerance, value):
 
 
 @DTYPES
-@pytest.mark.parametrize("scale", [1e-15, 1e15])
+@pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e15, 1e30])
 def test_distances_scale(rng, dtype, tolerance, scale):
     x = rng.normal(size=(40, 11)).astype(dtype)
     (loss, gradient), (scaled, same) = mean_distance(x), mean_distance(x * dtype(scale))

@@ -18,10 +18,13 @@ from fastvis.readouts import (
     RotationAligner,
     aligner,
     cluster,
+    fitting,
     fourier_rotation,
     make_rotated_readouts,
+    newcomers,
     noise,
     objective,
+    procrustes,
     von_mises_rotation,
 )
 
@@ -131,6 +134,25 @@ def test_rotation_alone_shrinks_noise(rng):
     gains = spectrum.gains(reference.von_mises_weights(rng.uniform(0, 7, 500), O, 5))
     raw = noise.expected_distance(np.ones((500, O // 2)), 1.0, O, O)
     assert noise.expected_distance(gains, 1.0, O, O) / raw == pytest.approx(0.69, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "size", "tolerance"), [(16, 0.1, 0.01), (4, 0.1, 0.01), (1, 0.05, 0.02)]
+)
+def test_noise_is_what_is_left_of_many_neurons(n_features, size, tolerance):
+    # functions that 8 orientations show; so many neurons that chance does not help
+    data = make_rotated_readouts(3000, 2, n_features=n_features, noise=size, lengthscale=3, rng=0)
+    check = RotationAligner(rng=0).fit(data.readouts).noise_check(size, data.labels)
+    np.testing.assert_allclose(check.distance / check.expected, 1, atol=tolerance)
+    assert not check.overfitted.any()
+
+
+def test_standard_error_of_the_distance(rng):
+    draws = [pdist(rng.normal(size=(20, 16))).mean() for _ in range(500)]
+    gains = np.ones((20, O // 2))
+    readouts = rng.normal(size=(20, 2, O))
+    check = noise.within_types(readouts, np.zeros(20, int), gains, 1.0)
+    assert check.standard_error[0] == pytest.approx(np.std(draws), rel=0.15)
 
 
 def test_low_noise_is_what_is_left():
@@ -246,13 +268,14 @@ def test_the_loss_is_what_it_says():
     assert relaxed.loss_ == pytest.approx(loss(relaxed.angles_, relaxed.temperature_)[0], rel=1e-9)
 
 
-def test_the_temperature_minimizes_the_loss_at_the_angles():
+@pytest.mark.parametrize("beta", [0.8, 1.5])
+def test_the_temperature_minimizes_the_loss_at_the_angles(beta):
     data = make_rotated_readouts(60, 3, n_features=4, noise=0.2, rng=0)
-    fit = RotationAligner(beta=1.5, rng=0).fit(data.readouts)
-    loss = losses_of(data.readouts, beta=1.5)
-    best = loss(fit.angles_, fit.temperature_)[0]
-    for factor in (0.1, 0.8, 1.25, 10):
-        assert loss(fit.angles_, factor * fit.temperature_)[0] > best
+    fit = RotationAligner(beta=beta, rng=0).fit(data.readouts)
+    loss = losses_of(data.readouts, beta=beta)
+    log_t = np.log(fit.temperature_) + np.linspace(-3, 3, 601)
+    best = log_t[np.argmin([loss(fit.angles_, t)[0] for t in np.exp(log_t)])]
+    assert np.log(fit.temperature_) == pytest.approx(best, abs=0.05)
 
 
 # The path
@@ -394,6 +417,63 @@ def test_no_iterations_leave_the_start():
     assert angle_error(fit, data) < BAR
 
 
+@pytest.mark.parametrize("options", [{}, {"rotation": "von_mises"}, {"objective": "energy"}])
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(np.float32, 1e-30), (np.float32, 1e25), (float, 1e-100)]
+)
+def test_units_do_not_matter(options, dtype, scale):
+    readouts = make_rotated_readouts(50, 2, n_features=3, noise=0.1, rng=0).readouts.astype(dtype)
+    # not the same bytes: the scale is not a power of two
+    fits = [RotationAligner(rng=0, **options).fit(readouts * dtype(s)) for s in (1, scale)]
+    error = circular(fits[0].angles_ - fits[1].angles_)
+    assert np.degrees(np.abs(error).max()) < 0.5
+    factor = scale**2 if "objective" in options else scale
+    assert fits[1].loss_ == pytest.approx(factor * fits[0].loss_, rel=1e-4)
+    normalized = RotationAligner(normalize="l2", rng=0).fit(readouts * dtype(scale)).aligned_
+    assert (np.square(normalized).sum(axis=(1, 2)) > 0.8).all()
+    angles = fits[1].find_angles(readouts[:9] * dtype(scale))
+    np.testing.assert_allclose(circular(angles - fits[0].find_angles(readouts[:9])), 0, atol=0.05)
+
+
+@pytest.mark.filterwarnings("ignore:the temperature collapsed")
+def test_two_orientations_of_new_neurons(rng):
+    fit = RotationAligner(2, rng=0).fit(rng.normal(size=(30, 3, 2)))
+    new = rng.normal(size=(9, 3, 2))
+    assert set(fit.find_angles(new)) <= {0, np.pi}
+    lengths = [np.linalg.norm(r, axis=(1, 2)) for r in (new, fit.transform(new))]
+    np.testing.assert_allclose(*lengths)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 7, 20])
+@pytest.mark.parametrize("n_partners", [1, 2, 5, 100])
+def test_any_number_of_partners(n, n_partners):
+    readouts = np.random.default_rng(n).normal(size=(n, 2, O))
+    fit = RotationAligner(n_partners=n_partners, rng=0).fit(readouts)
+    assert np.isfinite(fit.loss_)
+
+
+def test_a_large_population_stands_for_itself(monkeypatch):
+    data = make_rotated_readouts(600, 4, n_features=8, noise=0.2, rng=0)
+    fit = RotationAligner(rng=0).fit(data.readouts)
+    angles = fit.find_angles(data.readouts[:50])
+    monkeypatch.setattr(newcomers, "MAX_POPULATION", 100)
+    error = np.abs(circular(fit.find_angles(data.readouts[:50]) - angles))
+    assert 0 < np.degrees(error.mean()) < 1
+
+
+def test_the_start_is_a_fixed_point(rng):
+    # every neuron at its best angle to the mean of all
+    data = make_rotated_readouts(200, 3, n_features=4, noise=0.5, rng=0)
+    z = spectrum.to_spectrum(data.readouts)
+    angles = procrustes.energy_angles(z, O, 4, rng)
+    z[:, 0] = 0
+    grid = 2 * np.pi * np.arange(8 * O) / (8 * O)
+    mean = spectrum.turn(z, spectrum.fourier_gains(angles, O)[0]).mean(axis=0)
+    inner = np.einsum("nmf,mf,ma->na", z, mean.conj(), np.exp(1j * np.outer(np.arange(4), grid)))
+    best = grid[inner.real.argmax(axis=1)]
+    assert np.degrees(np.abs(circular(best - angles)).mean()) < 0.5
+
+
 # A good scikit-learn estimator
 
 
@@ -447,6 +527,74 @@ def test_interrupt_keeps_the_best(rotation):
     assert np.isfinite(fit.aligned_).all()
 
 
+@pytest.mark.parametrize("start", [0, 1])
+def test_interrupt_in_the_first_evaluation(monkeypatch, start):
+    # with nothing to give back yet, it is an interrupt; later, a path's first fits count
+    data = make_rotated_readouts(50, 2, n_features=3, noise=0.5, rng=0)
+    calls = iter(range(1000))
+    exact = objective.AlignmentLoss.exact
+
+    def interrupted(self, angles):
+        if next(calls) == start:
+            raise KeyboardInterrupt
+        return exact(self, angles)
+
+    monkeypatch.setattr(objective.AlignmentLoss, "exact", interrupted)
+    fit = RotationAligner(rng=0)
+    if start == 0:
+        with pytest.raises(KeyboardInterrupt):
+            fit.fit(data.readouts)
+        assert not [name for name in vars(fit) if name.endswith("_")]
+    else:
+        assert fit.fit(data.readouts).stopped_by_ == "interrupted"
+        assert np.isfinite(fit.loss_)
+
+
+def test_an_interrupted_path_says_so():
+    data = make_rotated_readouts(50, 2, n_features=3, noise=0.1, rng=0)
+    seen = []
+
+    def callback(iteration, loss):
+        seen.append(iteration)
+        if seen.count(1) == 18:  # the 18th beta, whose fit is not the chosen one
+            raise KeyboardInterrupt
+
+    options = {"beta": "path", "rotation": "von_mises", "rng": 0}
+    fit = RotationAligner(callback=callback, **options).fit(data.readouts)
+    assert fit.stopped_by_ == "interrupted"
+    assert len(fit.path_.betas) == 18
+
+
+def test_adam_lowers_its_rate_three_times(monkeypatch):
+    rates = []
+
+    class Adam(fitting.Adam):
+        def step(self, gradient):
+            rates.append(self.learning_rate)
+            return super().step(gradient)
+
+    monkeypatch.setattr(fitting, "Adam", Adam)
+    losses = []
+    fit = fitting.minimize(
+        lambda x: (losses.append(1 + float(x @ x)) or losses[-1], 2 * x),
+        np.ones(3), optimizer="adam", max_iter=5000, tol=1e-3,
+    )  # fmt: skip
+    assert fit.stopped_by == "tolerance"
+    np.testing.assert_allclose(np.unique(rates)[::-1], 0.01 / np.sqrt(10) ** np.arange(4))
+    np.testing.assert_array_equal(fit.curve, losses)
+    assert fit.loss == min(losses) == 1 + float(fit.x @ fit.x)
+
+
+def test_a_path_does_not_outlive_its_fit(tmp_path):
+    data = make_rotated_readouts(50, 2, n_features=3, noise=0.1, rng=0)
+    fit = RotationAligner(beta="path", rng=0).fit(data.readouts)
+    assert repr(fit.path_).startswith("BetaPath(20 betas; chose ")
+    fit.set_params(beta=1.0).fit(data.readouts)
+    assert not hasattr(fit, "path_")
+    fit.save(tmp_path / "fit")
+    assert not hasattr(RotationAligner.load(tmp_path / "fit"), "path_")
+
+
 def test_progress(capsys):
     data = make_rotated_readouts(50, 2, n_features=3, noise=0.5, rng=0)
     fit = RotationAligner(progress=True, rng=0).fit(data.readouts)
@@ -467,7 +615,7 @@ def test_save_and_load(tmp_path, options):
         assert getattr(loaded, name) == getattr(fit, name), name
         assert type(getattr(loaded, name)) is type(getattr(fit, name)), name
     for name, value in fit.get_params().items():
-        assert name == "rng" or getattr(loaded, name) == value
+        assert getattr(loaded, name) == value
     np.testing.assert_array_equal(loaded.transform(data.readouts), fit.transform(data.readouts))
     if "beta" in options:
         np.testing.assert_array_equal(loaded.path_.temperatures, fit.path_.temperatures)
@@ -486,6 +634,32 @@ def test_files_that_are_none(tmp_path):
             RotationAligner.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         RotationAligner.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("angles_", np.zeros((3, 3))),
+        ("angles_", np.array("no")),
+        ("temperature_", np.array(np.nan)),
+        ("alignment_losses_", np.zeros(1)),
+        ("aligned_", np.full((16, 1, 8), np.nan)),
+        ("param_beta", None),
+        ("param_objective", np.array("sum")),
+    ],
+)
+def test_files_with_other_contents(tmp_path, name, value):
+    path = tmp_path / "fit.npz"
+    RotationAligner(rng=0).fit(make_rotated_readouts(rng=0).readouts).save(path)
+    with np.load(path) as data:
+        stored = {k: data[k] for k in data.files}
+    if value is None:
+        del stored[name]
+    else:
+        stored[name] = value
+    np.savez(path, **stored)
+    with pytest.raises(ValueError, match="path must be a file written by RotationAligner"):
+        RotationAligner.load(path)
 
 
 def test_a_failed_write_leaves_the_older_file(tmp_path, monkeypatch):
@@ -524,7 +698,10 @@ R = np.random.default_rng(0).normal(size=(6, 2, O))
         ({"beta": "paths"}, R, "beta must be"),
         ({"objective": "sum"}, R, "objective must be one of 'distance', 'energy'"),
         ({"rotation": "cyclic"}, R, "rotation must be one of 'fourier', 'von_mises'"),
-        ({"normalize": "l1"}, R, "normalize must be one of 'l2'"),
+        ({"normalize": "l1"}, R, "normalize must be None or 'l2'"),
+        ({"callback": "x"}, R, "callback must be callable"),
+        ({"beta": np.ones(2)}, R, "beta must be a finite number"),
+        ({"n_partners": 3, "objective": "energy"}, R, "n_partners must be None for objective"),
         ({"n_init": 0}, R, "n_init must be an integer >= 1"),
         ({"n_partners": 0}, R, "n_partners must be an integer >= 1"),
         ({"max_iter": -1}, R, "max_iter must be an integer >= 0"),

@@ -180,7 +180,8 @@ def test_one_component_by_formula(rng):
     for train in combinations(range(7), 4):
         rest = np.setdiff1d(range(7), train)
         mean = X[list(train)].mean(axis=0)
-        normal = multivariate_normal(mean, X[list(train)].var(axis=0).mean() + 1e-6)
+        ridge = 1e-6 * X[list(train)].var()
+        normal = multivariate_normal(mean, X[list(train)].var(axis=0).mean() + ridge)
         test = normal.logpdf(X[rest])
         expected.append(
             [test.mean(), normal.logpdf(X[list(train)]).mean(), np.std(test, ddof=1) / np.sqrt(3)]
@@ -363,3 +364,20 @@ R = X.reshape(9, 2, 2)
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-4, 1e30])
+def test_units_do_not_matter(planted, scale):
+    X = planted[0]
+    results = [heldout_loglik(X * s, [1, 3, 8], rng=0) for s in (1, scale)]
+    assert results[0].best == results[1].best == 3
+    n_dims = X[0].size
+    np.testing.assert_allclose(results[1].test + n_dims * np.log(scale), results[0].test, rtol=1e-4)
+    labels = [cluster(X * s, 3, n_seeds=2, rng=0).labels for s in (1, scale)]
+    np.testing.assert_array_equal(*labels)
+    assert np.isfinite(embed(X * scale, rng=0)).all()
+
+
+@pytest.mark.parametrize("train_size", [0.5, np.float32(0.5), 37])
+def test_fractions_of_any_type(planted, train_size):
+    assert np.isfinite(heldout_loglik(planted[0], 2, train_size=train_size, rng=0).test).all()

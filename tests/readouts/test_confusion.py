@@ -448,3 +448,16 @@ def no(*args):
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("correlation", [0.1, 0.2, 0.3, 0.5, 0.7, 0.9, -0.3])
+def test_a_correlation_at_the_threshold_merges(correlation):
+    matrix = [[1, correlation], [correlation, 1]]
+    assert merge_blocks(matrix, correlation).n_blocks == 1
+    assert merge_blocks(matrix, correlation + 1e-9).n_blocks == 2
+
+
+def test_the_diagonal_does_not_matter():
+    matrix = np.array([[np.nan, 0.8], [0.8, 5]])
+    assert merge_blocks(matrix).n_blocks == 1
+    assert np.isnan(matrix[0, 0])

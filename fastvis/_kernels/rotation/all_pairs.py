@@ -42,6 +42,12 @@ def mean_distance(x):
     centered = aligned_empty((n_padded, n_dims), x.dtype)
     np.subtract(x, x.mean(axis=0, dtype=np.float64).astype(x.dtype), out=centered[:n])
     centered[n:] = 0
+    largest = max(centered.max(), -centered.min())
+    if largest == 0:
+        return 0.0, np.zeros_like(x)
+    scale = 2.0 ** int(np.frexp(largest)[1])  # exact; squares neither overflow nor vanish
+    centered /= x.dtype.type(scale / 2)
+    centered /= 2
     squares = np.einsum("ij,ij->i", centered, centered)
     columns = aligned_empty((n_padded * n_dims,), x.dtype)
     _distances.panels(np.ascontiguousarray(centered.T), columns)
@@ -60,7 +66,7 @@ def mean_distance(x):
     gradient = centered[:n] * total_weight[:n, None].astype(x.dtype)
     gradient -= pulled[:n, :n_dims]
     gradient *= 1 / n_pairs
-    return total / n_pairs, gradient
+    return scale * (total / n_pairs), gradient
 
 
 def block_rows(n):

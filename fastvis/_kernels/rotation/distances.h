@@ -15,7 +15,7 @@
 #include "panels.h"
 
 #define TILE 96 /* rows i and rows j at a time: all that they need stays in the L2 cache */
-#define NEAR ((REAL)1e-3)
+#define NEAR ((REAL)(sizeof(REAL) == 4 ? 1e-2 : 1e-3))
 _Static_assert(TILE % PANEL == 0 && TILE % ROWS == 0, "a tile has whole panels and blocks");
 
 #if HAS_VECTORS
