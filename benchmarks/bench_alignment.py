@@ -1,4 +1,4 @@
-"""Whole alignments, against the paper's protocol in plain PyTorch."""
+"""The alignment loss (5) against plain PyTorch, and whole alignments."""
 
 import math
 import time
@@ -8,9 +8,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from fastvis.readouts import RotationAligner, make_rotated_readouts
+from fastvis.readouts import RotationAligner, make_rotated_readouts, pairwise_distance_loss
 
-from .common import Row, peak_memory, use_threads
+from .common import Row, alternate, peak_memory, use_threads
+
+BETA, TEMPERATURE = 1.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -20,62 +22,50 @@ class Alignment:
     options: tuple = ()
     n: int = 6005
 
-    def readouts(self):
-        data = make_rotated_readouts(self.n, min(30, self.n), n_features=16, noise=0.5, rng=0)
-        return data.readouts.astype(np.float32)
+    def data(self):
+        return make_rotated_readouts(self.n, min(30, self.n), n_features=16, noise=0.5, rng=0)
 
-    def ours(self):
+    def readouts(self):
+        return self.data().readouts.astype(np.float32)
+
+    def fit(self):
         """A function without arguments; gives a fitted aligner."""
         return partial(RotationAligner(rng=0, **dict(self.options)).fit, self.readouts())
 
+    def ours(self):
+        """One evaluation of (5) with its gradient: what a step of the paper's protocol costs."""
+        angles = self.data().angles.astype(np.float32)
+        return partial(pairwise_distance_loss, self.readouts(), angles, TEMPERATURE, beta=BETA)
+
     def peer(self):
-        """The paper's protocol for one beta: (5) with means, Adam, early stopping."""
-        return partial(adam_protocol, torch.tensor(self.readouts()))
+        """The same through autograd."""
+        readouts = torch.tensor(self.readouts())
+        n, _, n_orientations = readouts.shape
+        theta = 2 * math.pi / n_orientations * torch.arange(n_orientations)
+        shifted = torch.stack([readouts.roll(-k, -1) for k in range(n_orientations)], 1).flatten(2)
+        angles = torch.tensor(self.data().angles.astype(np.float32), requires_grad=True)
+        temperature = torch.tensor(TEMPERATURE, requires_grad=True)
+
+        def rotated(angles):
+            gamma = torch.softmax(temperature * torch.cos(angles[:, None] - theta), 1)
+            return torch.einsum("nk,nkd->nd", gamma, shifted)
+
+        def run():
+            x, rebuilt = rotated(angles), rotated(torch.zeros(n))
+            loss = torch.cdist(x, x).sum() / (n * (n - 1))
+            loss = loss + BETA * (rebuilt - readouts.flatten(1)).norm(dim=1).mean()
+            return loss.item(), torch.autograd.grad(loss, (angles, temperature))
+
+        return run
 
 
 CASES = {
     "energy": Alignment((("objective", "energy"),)),
     "default": Alignment(),
-    'beta="path"': Alignment((("beta", "path"),)),
-    "(5), L-BFGS": Alignment((("rotation", "von_mises"),)),
-    "(5), Adam": Alignment((("rotation", "von_mises"), ("optimizer", "adam"), ("max_iter", 3000))),
+    "(5), beta=1": Alignment((("rotation", "von_mises"),)),
+    '(5), beta="path", 20 fits': Alignment((("rotation", "von_mises"), ("beta", "path"))),
+    "default, but 13,047": Alignment(n=13_047),
 }
-PEER = "default"  # the row that the peer is timed beside: it takes minutes
-
-
-def adam_protocol(readouts, beta=1.0, max_iter=3000, tol=1e-5):
-    """Angles and temperature that minimize (5): the schedule of RotationAligner's "adam"."""
-    n, _, n_orientations = readouts.shape
-    theta = 2 * math.pi / n_orientations * torch.arange(n_orientations)
-    shifted = torch.stack([readouts.roll(-k, -1) for k in range(n_orientations)], 1).flatten(2)
-    flat = readouts.flatten(1)
-    angles = torch.zeros(n).normal_(0, 1e-2, generator=torch.manual_seed(0)).requires_grad_()
-    log_t = torch.tensor(math.log(5.0), requires_grad=True)
-    adam = torch.optim.Adam([angles, log_t], lr=0.01)
-
-    def rotated(angles):
-        gamma = torch.softmax(log_t.exp() * torch.cos(angles[:, None] - theta), 1)
-        return torch.einsum("nk,nkd->nd", gamma, shifted)
-
-    best, lowest, last_fall, n_decreases = math.inf, math.inf, 0, 0
-    for i in range(max_iter):
-        x = rotated(angles)
-        rebuilt = rotated(torch.zeros(n))
-        loss = torch.cdist(x, x).sum() / (n * (n - 1)) + beta * (rebuilt - flat).norm(dim=1).mean()
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        lowest = min(lowest, loss.item())
-        if i % 25:
-            continue
-        if lowest < best * (1 - tol):
-            best, last_fall = lowest, i
-        elif i - last_fall >= 125:
-            if n_decreases == 3:
-                break
-            n_decreases, last_fall = n_decreases + 1, i
-            adam.param_groups[0]["lr"] /= math.sqrt(10)
-    return lowest
 
 
 # The table
@@ -83,31 +73,31 @@ def adam_protocol(readouts, beta=1.0, max_iter=3000, tol=1e-5):
 
 def rows(quick):
     """Yields name and function of each row."""
+    case = Alignment(n=60 if quick else 6005)
+    yield f"(5) and gradient, {case.n:,} x 16 x 8", partial(_loss_row, case, 1 if quick else 5)
     for label, case in CASES.items():
         if quick:
             case = Alignment((*case.options, ("max_iter", 2)), n=60)
-        name = f"alignment, {case.n:,} x 16 x 8, {label}"
-        yield name, partial(_row, case, label == PEER and not quick)
+        yield f"alignment, 6,005 x 16 x 8, {label}", partial(_fit_row, case)
 
 
-def _row(case, beside_peer):
-    seconds = _time(case.ours())
-    if not beside_peer:
-        return Row(None, seconds, memory=peak_memory(case.ours))
-    peer_seconds = _time(case.peer())
-    return Row(
-        "the paper's protocol, one beta, PyTorch",
-        seconds,
-        peer_seconds,
-        seconds / peer_seconds,
-        memory=peak_memory(case.ours),
-    )
+def _loss_row(case, rounds):
+    ours, peer = case.ours(), case.peer()
+    (loss, (gradient, _)), (peer_loss, (peer_gradient, _)) = ours(), peer()
+    scale = np.abs(gradient).max()
+    error = np.abs(gradient - peer_gradient.numpy()).max()
+    if abs(loss / peer_loss - 1) > 1e-4 or error > scale / 1e2:
+        raise RuntimeError("fastvis and its peer disagree.")
+    seconds, ratios = alternate(ours, peer, rounds=rounds)
+    memory, peer_memory = peak_memory(case.ours), peak_memory(case.peer)
+    return Row("PyTorch autograd", *seconds, ratios[1], memory=memory, peer_memory=peer_memory)
 
 
-def _time(function):
+def _fit_row(case):
+    fit = case.fit()
     start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    fit()
+    return Row(None, time.perf_counter() - start, memory=peak_memory(case.fit))
 
 
 # asv
@@ -120,8 +110,7 @@ class Alignments:
 
     def setup(self, name):
         use_threads()
-        self.case = CASES[name]
-        self.fit = self.case.ours()
+        self.fit = CASES[name].fit()
 
     def time_fit(self, name):
         self.fit()
@@ -130,3 +119,18 @@ class Alignments:
         return self.fit().alignment_losses_["fourier"]
 
     track_loss.unit = "mean distance (3), exact rotations"
+
+
+class Loss:
+    timeout = 600
+
+    def setup(self):
+        use_threads()
+
+    def track_ratio(self):
+        return alternate(Alignment().ours(), Alignment().peer())[1][1]
+
+    def track_memory_ratio(self):
+        return peak_memory(Alignment().ours) / peak_memory(Alignment().peer)
+
+    track_ratio.unit = track_memory_ratio.unit = "fastvis / PyTorch"

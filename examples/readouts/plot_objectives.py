@@ -2,23 +2,24 @@
 Which alignment: the paper's protocol and ours
 ==============================================
 
-Angles, clusters and time of five ways to align a thousand neurons of five types whose angles are
+Angles, clusters and time of six ways to align a thousand neurons of five types whose angles are
 known: the squares of distances, exact rotation (the default of `RotationAligner`), and the paper's
 objective (5) (Ustyuzhaninov et al., ICLR 2020, sections 3 and 4), with one weight beta, the paper's
 path of 20, its optimizer, and its sums in place of means.
 
 What must be seen: minimizing (5) at a large temperature puts angles halfway between two
 orientations, where they are not: there the relaxed rotation averages two shifts, which makes
-readouts shorter and distances smaller. The better (5) is minimized, the more so. Exact rotation leaves angles where they are. With sums the temperature collapses.
+readouts shorter and distances smaller. The better (5) is minimized, the more so. Exact rotation
+leaves angles where they are. With sums the temperature collapses. All of that is seen.
 
 Measured for 1000 neurons, 16 features in 8 orientations, noise 0.3: angles off by 1.5 degrees with
 exact rotation, 2.4 by squares; 9.0 by (5) at a beta of 1 (T = 50), 9.9 on the path (T = 39 at a
-beta of 0.55), 11 with Adam, which ends lower (12.20 against 12.35). The mean distance (3) of exactly turned readouts is 13.27 and
-13.44 to 13.49, the other way around with interpolation (2): 12.56 and 12.38 to 12.23. With sums T
-is 0.03 at the largest beta, and angles are 2.7 degrees off, since they stay where they started, at
-multiples of 5.6 degrees: the loss no longer depends on them. The five types are far enough apart
-to be found by all six (ARI 1). Exact rotation takes about as long as one fit of (5); the path and
-Adam 20 to 60 times as long.
+beta of 0.55), 11 with Adam, which ends lower (12.20 against 12.35). The mean distance (3) of
+exactly turned readouts is 13.27 with exact rotation, 13.44 to 13.49 with (5); interpolation (2) has
+it the other way around, 12.56 against 12.38 to 12.23. With sums T is 0.03 at the largest beta, and
+angles are 2.7 degrees off, since they stay where they started, at multiples of 5.6 degrees: the
+loss no longer depends on them. The five types are far enough apart to be found by all six (ARI 1).
+On 2 vCPU with Python 3.11 exact rotation takes 2 s, one fit of (5) 2 s, the path 31 s, Adam 58 s.
 """
 
 # %%
