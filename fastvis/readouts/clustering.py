@@ -253,7 +253,7 @@ def heldout_loglik(
     >>> rng = np.random.default_rng(0)
     >>> X = np.repeat([[0.0, 0.0], [9.0, 9.0]], 60, axis=0) + rng.normal(size=(120, 2))
     >>> heldout_loglik(X, [1, 2, 30], rng=0)
-    HeldoutLoglik(3 number(s) of components, 1 split(s); best=2 at -3.894)
+    HeldoutLoglik(3 number(s) of components, 1 split(s); best=2 at -3.883)
     """
     flat, _ = _flat(X)
     n_train = _check_train_size(train_size, len(flat))

@@ -120,10 +120,8 @@ def test_the_best_of_the_seeds_is_kept(rng, method):
     clusters = cluster(X, 6, method, n_seeds=4, rng=5)
     seeds = np.random.default_rng(5).integers(2**31, size=4)
     if method == "gmm":
-        fits = [
-            GaussianMixture(6, covariance_type="spherical", max_iter=1000, random_state=int(s))
-            for s in seeds
-        ]
+        options = {"covariance_type": "spherical", "max_iter": 1000, "reg_covar": 1e-3 * X.var()}
+        fits = [GaussianMixture(6, random_state=int(s), **options) for s in seeds]
     else:
         fits = [KMeans(6, n_init=1, random_state=int(s)) for s in seeds]
     fits = [fit.fit(X) for fit in fits]
