@@ -4,6 +4,7 @@ The subpackages are loaded on first use: ``import fastvis`` itself imports nothi
 
 ====================  ===========================================================
 ``fastvis.readouts``  rotation-invariant alignment and clusters of readout vectors
+``fastvis.scenes``    layered scenes with everything known about them, and metrics
 ``fastvis.textures``  random-filter texture models, synthesis, inpainting, metrics
 ``fastvis.torch``     the kernels as differentiable PyTorch operators
 ====================  ===========================================================
@@ -13,7 +14,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("readouts", "textures", "torch")
+_SUBPACKAGES = ("readouts", "scenes", "textures", "torch")
 
 __all__ = ["__version__", *_SUBPACKAGES]
 
