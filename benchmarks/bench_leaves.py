@@ -34,7 +34,8 @@ class Disks:
 
         def run():
             labels = np.zeros((1, self.size, self.size), np.int32)
-            leaves.cover(leaves.ellipses(centers, radius, radius, 0 * radius), names, labels)
+            disks = leaves.ellipses(centers, radius, radius, 0 * radius)
+            leaves.cover(disks, names, labels, blank=True)
             return leaves.shade(labels, colors, first, background)[0], labels[0]
 
         return run

@@ -167,7 +167,7 @@ class DeadLeaves:
         names = (slots + 1).astype(np.int32)
         counts[images] += np.diff(offsets)
         part = labels[images]
-        kernel.cover(leaves.at(inside, offsets), names, part)
+        kernel.cover(leaves.at(inside, offsets), names, part, blank=first == 0)
         labels[images] = part
         if isinstance(self.color, str):
             color = np.floor(256 * u[:, 6:]).astype(np.uint8)

@@ -141,7 +141,7 @@ def _render(objects, order, present, counts, color, background, size):
     rows = (offsets[:-1, None] + picked)[in_order]
     labels = np.zeros((n, height, width), np.uint8 if most <= 255 else np.int32)
     names = (picked[in_order] + 1).astype(labels.dtype)
-    kernel.cover(objects.at(rows, offsets), names, labels)
+    kernel.cover(objects.at(rows, offsets), names, labels, blank=True)
     images = kernel.shade(labels, color.reshape(-1, 3), most * np.arange(n), background)
     whole = kernel.whole_shapes(objects, height, width)
     if present.all():

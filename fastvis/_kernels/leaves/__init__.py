@@ -20,16 +20,17 @@ PIXELS = 1 << 16  # of a piece, about
 __all__ = ["cover", "either", "ellipses", "masks", "polygons", "shade", "uniforms", "whole_shapes"]
 
 
-def cover(leaves, names, labels):
+def cover(leaves, names, labels, blank=False):
     """Label, in place, the pixels of labels (n, H, W) that are 0 by the first leaf they lie in.
 
-    names (m,): the leaves' labels, of the labels' dtype.
+    names (m,): the leaves' labels, of the labels' dtype. blank: all labels are 0.
     """
     n, height, width = labels.shape
     run_ranges(
         cpu.paint,
         n * -(-height // BAND),
         BAND,
+        blank,
         leaves.offsets,
         names,
         leaves.kinds,

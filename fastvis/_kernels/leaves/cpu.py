@@ -123,7 +123,7 @@ def open_runs(labels, low, high):
 
 @njit
 def paint(
-    start, stop, band, offsets, names, kinds, centers, rows, conic, part, corners, atlas,
+    start, stop, band, blank, offsets, names, kinds, centers, rows, conic, part, corners, atlas,
     labels,
 ):  # fmt: skip
     """Label rows of images with leaves in order from front to back.
@@ -132,7 +132,7 @@ def paint(
     image i's; leaf k has the label names[k] and lies in rows[k, 0] to rows[k, 1].
     An ellipse has |x + conic[k, 0] y|^2 <= conic[k, 2] - conic[k, 1] y^2 about its center; others
     have corners part[k, 0] to part[k, 1], or the mask part[k, 0] of the atlas.
-    labels (n, height, width): 0 where pixels are open.
+    labels (n, height, width): 0 where pixels are open; blank: they all are.
     """
     n, height, width = labels.shape
     n_bands = -(-height // band)
@@ -146,9 +146,14 @@ def paint(
             if rows[k, 0] < bottom and rows[k, 1] >= top:
                 near[n_near] = k
                 n_near += 1
+        if n_near == 0:
+            continue
         for row in range(top, bottom):
             line = labels[i, row]
-            n_open = open_runs(line, low, high)
+            if blank:
+                low[0], high[0], n_open = 0, width - 1, 1
+            else:
+                n_open = open_runs(line, low, high)
             for c in range(n_near):
                 k = near[c]
                 if rows[k, 0] > row or rows[k, 1] < row:
@@ -181,15 +186,21 @@ def shade(start, stop, first, colors, background, labels, image):
     height, width = labels.shape[1:]
     for t in range(start, stop):
         i, row = t // height, t % height
-        for x in range(width):
+        x = 0
+        while x < width:  # run by run: the inner loop has the color in registers
             label = labels[i, row, x]
             if label > 0:
                 k = first[i] + label - 1
-                for c in range(3):
-                    image[i, row, x, c] = colors[k, c]
+                red, green, blue = colors[k, 0], colors[k, 1], colors[k, 2]
             else:
-                for c in range(3):
-                    image[i, row, x, c] = background[i, c]
+                red, green, blue = background[i, 0], background[i, 1], background[i, 2]
+            begin = x
+            while x < width and labels[i, row, x] == label:
+                x += 1
+            for p in range(begin, x):
+                image[i, row, p, 0] = red
+                image[i, row, p, 1] = green
+                image[i, row, p, 2] = blue
 
 
 @njit

@@ -51,7 +51,9 @@ def _kernel(kind, arrays):
         table = leaves.masks(centers, arrays["index"], arrays["atlas"])
     offsets, names = m * np.arange(n + 1), np.tile(np.arange(1, m + 1, dtype=np.int32), n)
     labels = np.zeros((n, height, width), np.int32)
-    leaves.cover(table.at(slice(None), offsets), names, labels)
+    table = table.at(slice(None), offsets)
+    leaves.cover(table, names, labels, blank=True)
+    leaves.cover(table, names, labels)  # finds nothing that is open
     images = leaves.shade(labels, arrays["colors"], offsets[:-1], arrays["background"])
     return {"labels": labels, "images": images, "shapes": leaves.whole_shapes(table, height, width)}
 
