@@ -1,0 +1,201 @@
+"""What all models of scenes share: fitting, decomposing, files; imports torch."""
+
+import json
+import os
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from ..._files import replacing
+from ..._random import check_rng
+from ..._validation import check_float, check_int
+from .decomposition import Decomposition, check_images
+from .training import Layered, Schedule, Training, as_network_input, train
+
+HELD_OUT = 100  # images
+_NOT_STORED = ("callback", "rng", "progress")
+
+
+class SceneModel(BaseEstimator):
+    """A model of layered scenes; a child says how its networks are built.
+
+    A child has ``_check_parameters()`` and ``_build(size)``, which returns a module with ``loss``
+    (as `Training` takes it) and ``layers(images, n_steps)``.
+    """
+
+    def decompose(self, images, *, n_steps=None, batch_size=100):
+        """Take images apart, from front to back.
+
+        Parameters
+        ----------
+        images : array_like, (N, H, W, 3)
+            Of the size of the fit: uint8, or floats in [0, 1].
+        n_steps : int, optional
+            More steps than in training for scenes with more objects.
+        batch_size : int
+            Images worked on at once.
+
+        Returns
+        -------
+        Decomposition
+
+        Raises
+        ------
+        ValueError
+            Images of another size, or out of [0, 1].
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self, "module_")
+        images = check_images(images, size=self.size_)
+        n_steps = self.n_steps if n_steps is None else check_int(n_steps, "n_steps", minimum=1)
+        batch_size = check_int(batch_size, "batch_size", minimum=1)
+        parts = [
+            self._decompose_batch(images[i : i + batch_size], n_steps)
+            for i in range(0, len(images), batch_size)
+        ]
+        return Decomposition(*(np.concatenate(arrays) for arrays in zip(*parts)))
+
+    @torch.no_grad()
+    def _decompose_batch(self, images, n_steps):
+        device = next(self.module_.parameters()).device
+        layers = self.module_.layers(as_network_input(torch.from_numpy(images).to(device)), n_steps)
+        winner, scope, region, appearance, shape = (
+            torch.stack(tensors, dim=1).cpu() for tensors in zip(*layers)
+        )
+        pictures = appearance.permute(0, 1, 3, 4, 2).contiguous()
+        planes = (x[:, :, 0].contiguous().numpy() for x in (region, shape, scope))
+        region, shape, scope = planes
+        return winner.numpy(), region, pictures.numpy(), shape, scope
+
+    def _fit(self, images, regions, validation, trainer, max_steps, checkpoints, resume):
+        """Check, build, train; set the fitted attributes."""
+        self._check_parameters()
+        images = check_images(images)
+        schedule = self._schedule()
+        max_steps = -1 if max_steps is None else check_int(max_steps, "max_steps", minimum=1)
+        _check_trainer(trainer, max_steps, checkpoints, resume, self.progress, self.callback)
+        layered, held_out = _split(images, regions, validation)
+        seed = int(check_rng(self.rng).integers(2**31))
+        size = images.shape[1:3]
+        module = self._seeded_module(size, seed)
+        self._start(module, layered.images, seed)
+        training = Training(module, layered, held_out, schedule, seed)
+        stopped_by = train(
+            training, trainer=trainer, max_steps=max_steps, checkpoints=checkpoints,
+            resume=resume, progress=self.progress, callback=self.callback,
+        )  # fmt: skip
+        self.module_, self.size_ = training.model.eval(), size
+        steps, losses, rates = np.array(training.progress["history"]).reshape(-1, 3).T
+        self.steps_, self.losses_, self.learning_rates_ = steps.astype(int), losses, rates
+        self.stopped_by_ = stopped_by
+        return self
+
+    def _seeded_module(self, size, seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = self._build(size)
+        return module.to(memory_format=torch.channels_last)
+
+    def _start(self, module, images, seed):
+        """Change the weights before training."""
+
+    def _schedule(self):
+        return Schedule(
+            check_float(self.learning_rate, "learning_rate", minimum=0, strict=True),
+            check_int(self.batch_size, "batch_size", minimum=1),
+            check_int(self.validate_every, "validate_every", minimum=1),
+            check_int(self.patience, "patience", minimum=1),
+            check_int(self.n_drops, "n_drops", minimum=1),
+            check_int(self.warmup_steps, "warmup_steps", minimum=0),
+        )
+
+    def save(self, path):
+        """Write parameters and weights to a safetensors file, named exactly ``path``.
+
+        The parameters are JSON in its header. A failed write leaves an older file as it was.
+
+        Parameters
+        ----------
+        path : str or path-like
+        """
+        check_is_fitted(self, "module_")
+        params = {k: v for k, v in self.get_params().items() if k not in _NOT_STORED}
+        config = {"class": type(self).__name__, "size": list(self.size_), "parameters": params}
+        weights = {k: v.contiguous().cpu() for k, v in self.module_.state_dict().items()}
+        with replacing(path) as temporary:
+            save_file(weights, temporary, metadata={"fastvis": json.dumps(config)})
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        FileNotFoundError
+            No such file.
+        ValueError
+            The file is truncated, damaged, or something else.
+        """
+        with open(path, "rb"):  # the system's own error where there is no such file
+            pass
+        try:
+            with safe_open(path, framework="pt") as file:
+                config = json.loads(file.metadata()["fastvis"])
+                weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return cls._restored(config, weights)
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+            raise ValueError(
+                f"path must be a file written by {cls.__name__}.save; got {os.fspath(path)!r}, "
+                f"which cannot be read as one ({error}). It may be truncated."
+            ) from error
+
+    @classmethod
+    def _restored(cls, config, weights):
+        if config["class"] != cls.__name__:
+            raise ValueError(f"it holds a {config['class']}")
+        model = cls(**{k: tuple(v) if isinstance(v, list) else v
+                       for k, v in config["parameters"].items()})  # fmt: skip
+        model._check_parameters()
+        model.size_ = tuple(config["size"])
+        model.module_ = model._seeded_module(model.size_, 0).eval()
+        model.module_.load_state_dict(weights)
+        return model
+
+
+def _split(images, regions, validation):
+    """Return `Layered` data for training and for validation."""
+    if validation is not None:
+        if regions is not None:
+            raise ValueError(
+                "validation must be None with given regions: the last images are held out."
+            )
+        return Layered(images), Layered(check_images(validation, "validation", images.shape[1:3]))
+    if len(images) < 2:
+        raise ValueError(
+            f"images must be at least 2, one of which is held out; got {len(images)}. Pass "
+            "validation= with a single image."
+        )
+    n = len(images) - min(HELD_OUT, -(-len(images) // 10))
+    if regions is None:
+        return Layered(images[:n]), Layered(images[n:])
+    return Layered(images[:n], regions[:n]), Layered(images[n:], regions[n:])
+
+
+def _check_trainer(trainer, max_steps, checkpoints, resume, progress, callback):
+    if resume and checkpoints is None:
+        raise ValueError("checkpoints must name a folder for resume=True; got None.")
+    ours = max_steps != -1 or checkpoints is not None or progress or callback is not None
+    if trainer is not None and ours:
+        raise ValueError(
+            "trainer brings its own max_steps, checkpoints, progress and callbacks. Give these "
+            "to the Trainer, or leave trainer out."
+        )
