@@ -5,7 +5,9 @@ Ustyuzhaninov et al., *Towards causal generative scene models via competition of
 2020 workshop; equation numbers in this package are that paper's)::
 
     shapes, appearances -> composite -> image, regions, scopes
-    Scenes: images, labels, whole shapes, depth order; ScenesWriter, SceneFile: HDF5 files
+    DeadLeaves, sprites -> Scenes: images, labels, whole shapes, depth order
+    ScenesWriter, SceneFile: HDF5 files
+    ECON, MONet: models that take scenes apart (PyTorch)
     metrics: is a scene taken apart into its objects, with their whole shapes, in their order?
 
 Names are loaded on first use.
@@ -15,6 +17,7 @@ from importlib import import_module
 
 _MODULES = {
     "compositing": ("Composite", "composite"),
+    "econ": ("Decomposition", "ECON", "MONet"),
     "dead_leaves": ("DeadLeaves", "PowerLaw", "Uniform"),
     "scenes": ("SceneFile", "Scenes", "ScenesWriter"),
     "toys": ("sprites",),
