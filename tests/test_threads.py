@@ -136,6 +136,32 @@ def test_a_thread_that_cannot_start_stops_the_others(monkeypatch):
     assert len(kernel.begun) == len(kernel.ended) < 10
 
 
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_pieces_that_wait_for_earlier_ones(n_threads):
+    done = set()
+
+    def kernel(start, stop):
+        time.sleep(0.002 * (3 - start % 3))  # the later pieces would be ready first
+        missing = set(after[start]) - done
+        done.add(start)
+        return missing
+
+    after = [[k for k in (i - 2, i - 3) if k >= 0] for i in range(30)]
+    assert run_ranges(kernel, 30, grain=1, threads=n_threads, after=after) == [set()] * 30
+
+
+def test_nobody_waits_for_a_piece_that_failed():
+    def kernel(start, stop):
+        begun.append(start)
+        time.sleep(0.02)
+        raise ZeroDivisionError
+
+    begun = []
+    with pytest.raises(ZeroDivisionError):
+        run_ranges(kernel, 9, grain=1, threads=3, after=[[], *([[0]] * 8)])
+    assert begun == [0]
+
+
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 

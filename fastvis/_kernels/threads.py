@@ -12,9 +12,12 @@ import functools
 import os
 import queue
 import threading
+import time
 
 import joblib
 import threadpoolctl
+
+WAIT = 5e-5  # seconds, between two looks at whether a piece may begin
 
 
 class _BlasLimiter:
@@ -104,7 +107,7 @@ def thread_count():
     return max(1, min(n for n in limits if n is not None))
 
 
-def run_ranges(kernel, n, *args, grain, threads=None):
+def run_ranges(kernel, n, *args, grain, threads=None, after=None):
     """Run ``kernel(start, stop, *args)`` over ``range(n)`` in pieces of ``grain`` items.
 
     Parameters
@@ -115,6 +118,8 @@ def run_ranges(kernel, n, *args, grain, threads=None):
         Number of items, and items per piece. A piece should last at least 0.2 ms.
     threads : int, optional
         `thread_count()` by default. Changes the speed, never the result.
+    after : sequence of sequences of int, optional
+        For each piece the earlier pieces that it waits for.
 
     Returns
     -------
@@ -132,7 +137,7 @@ def run_ranges(kernel, n, *args, grain, threads=None):
     if threads <= 1:
         return [kernel(start, stop, *args) for start, stop in pieces]
 
-    results = [None] * len(pieces)
+    results, is_done = [None] * len(pieces), [False] * len(pieces)
     errors = []
     todo = list(range(len(pieces)))[::-1]
     begun, ended, wake = [], [], queue.SimpleQueue()
@@ -144,7 +149,12 @@ def run_ranges(kernel, n, *args, grain, threads=None):
             except IndexError:
                 return
             try:
+                while after is not None and not all(is_done[k] for k in after[i]):
+                    if errors:  # then what it waits for may never be done
+                        return
+                    time.sleep(WAIT)
                 results[i] = kernel(*pieces[i], *args)
+                is_done[i] = True
             except BaseException as error:
                 errors.append(error)
 

@@ -120,7 +120,7 @@ def test_distances_scale(rng, dtype, tolerance, scale):
 @DTYPES
 @pytest.mark.parametrize("shape", [(2, 1), (3, 40), (50, 7), (65, 33), (300, 3)])
 def test_every_kind_of_vectors(monkeypatch, rng, dtype, tolerance, level, shape):
-    for name in ("padded", "panels", "distances"):
+    for name in ("padded", "prepare", "distances", "gradient"):
         function = getattr(_distances, name)
         monkeypatch.setattr(
             all_pairs._distances, name, lambda *args, f=function: f(*args, level=level)
@@ -145,6 +145,21 @@ def test_rounds_of_a_tournament(n_blocks):
     expected = {tuple(sorted({a, b})) for a in range(n_blocks) for b in range(n_blocks)}
     assert len(met) == len(expected)
     assert set(met) == expected
+
+
+@pytest.mark.parametrize("n_blocks", [1, 2, 5, 8])
+def test_a_pair_waits_for_its_blocks(n_blocks):
+    pairs, after = all_pairs.schedule(n_blocks)
+    sets = [set(pair) for pair in pairs.tolist()]
+    for k, pair in enumerate(sets):
+        for block in pair:
+            earlier = [i for i in range(k) if block in sets[i]]
+            assert not earlier or earlier[-1] in after[k]  # which waits for the one before it
+
+
+@pytest.mark.parametrize(("n_tiles", "n_block"), [(1, 1), (15, 1), (16, 2), (63, 4), (520, 5)])
+def test_tiles_of_a_block(n_tiles, n_block):
+    assert all_pairs.block_tiles(n_tiles) == n_block
 
 
 @pytest.mark.parametrize("n", [95, 96, 97, 200, 500])

@@ -9,8 +9,9 @@ Rows are cut into blocks, and each pair of blocks is met once. For tiles of rows
 
 3 N^2 D flops. Blocks meet as the teams of a tournament: in a round none plays twice, so that every
 row's sums have one owner at a time and are added up in the order of the rounds, and results do not
-depend on the number of threads. Rows are centered first; where two of them nearly coincide and the
-difference of products would cancel, they enter by their differences.
+depend on the number of threads. A pair waits only for the last ones of its two blocks, not for the
+end of a round. Rows are centered first; where two of them nearly coincide and the difference of
+products would cancel, they enter by their differences.
 """
 
 import numpy as np
@@ -19,8 +20,9 @@ from ..memory import aligned_empty
 from ..threads import run_ranges
 from . import _distances
 
-BLOCK = 4 * _distances.TILE  # rows of a block at most
-FEWEST_BLOCKS = 8
+BLOCK = 4  # tiles of a block at most, while there are not too many blocks
+FEWEST_BLOCKS, MOST_BLOCKS = 8, 128
+TILES = 2  # of a piece of what is linear in N
 
 
 def mean_distance(x):
@@ -36,43 +38,52 @@ def mean_distance(x):
     loss : float
     gradient : ndarray, (N, D)
     """
+    x = np.ascontiguousarray(x)
     n, n_dims = x.shape
-    n_padded = -(-n // _distances.TILE) * _distances.TILE
-    width = _distances.padded(n_dims, x.itemsize)
-    centered = aligned_empty((n_padded, n_dims), x.dtype)
-    np.subtract(x, x.mean(axis=0, dtype=np.float64).astype(x.dtype), out=centered[:n])
-    centered[n:] = 0
-    largest = max(centered.max(), -centered.min())
-    if largest == 0:
+    n_tiles = -(-n // _distances.TILE)
+    totals, largest = np.empty((n_tiles, n_dims)), np.empty(n_tiles, x.dtype)
+    run_ranges(_distances.summarize, n_tiles, x, totals, largest, grain=TILES)
+    if not largest.any():
         return 0.0, np.zeros_like(x)
-    scale = 2.0 ** int(np.frexp(largest)[1])  # exact; squares neither overflow nor vanish
-    centered /= x.dtype.type(scale / 2)
-    centered /= 2
-    squares = np.einsum("ij,ij->i", centered, centered)
-    columns = aligned_empty((n_padded * n_dims,), x.dtype)
-    _distances.panels(np.ascontiguousarray(centered.T), columns)
-    rows = aligned_empty((width * n_padded,), x.dtype)
-    _distances.panels(centered, rows)
-    pulled = aligned_empty((n_padded, width), x.dtype)
-    pulled[:] = 0
+    # scaled by a power of two, which is exact, squares neither overflow nor vanish
+    exponent = -int(np.frexp(largest.max())[1])
+    scales = [2.0 ** (exponent // 2), 2.0 ** (exponent - exponent // 2)]
+    center = (totals * scales[0] * scales[1]).sum(axis=0) / n
+
+    n_padded, width = n_tiles * _distances.TILE, _distances.padded(n_dims, x.itemsize)
+    centered = aligned_empty((n_padded, n_dims), x.dtype)
+    squares, columns = (aligned_empty((m,), x.dtype) for m in (n_padded, n_padded * n_dims))
+    rows, pulled = (aligned_empty((width * n_padded,), x.dtype) for _ in range(2))
+    arrays = (x, center.astype(x.dtype), *scales, centered, squares, columns, rows, pulled)
+    run_ranges(_distances.prepare, n_tiles, *arrays, grain=TILES)
+
+    n_block = block_tiles(n_tiles)
+    pairs, after = schedule(-(-n_tiles // n_block))
     total_weight = np.zeros(n_padded)
+    arrays = (centered, squares, columns, rows, pulled, total_weight)
+    arrays = (pairs, n_block * _distances.TILE, n, *arrays)
+    total = sum(run_ranges(_distances.distances, len(pairs), *arrays, grain=1, after=after))
 
-    n_block = block_rows(n)
-    total = 0.0
-    for pairs in rounds(-(-n_padded // n_block)):
-        arrays = (pairs, n_block, n, centered, squares, columns, rows, pulled, total_weight)
-        total += sum(run_ranges(_distances.distances, len(pairs), *arrays, grain=1))
     n_pairs = n * (n - 1) / 2
-    gradient = centered[:n] * total_weight[:n, None].astype(x.dtype)
-    gradient -= pulled[:n, :n_dims]
-    gradient *= 1 / n_pairs
-    return scale * (total / n_pairs), gradient
+    gradient = np.empty_like(x)
+    arrays = (1 / n_pairs, centered, pulled, total_weight, gradient)
+    run_ranges(_distances.gradient, n, *arrays, grain=TILES * _distances.TILE)
+    return total / n_pairs / scales[0] / scales[1], gradient
 
 
-def block_rows(n):
-    """Rows of a block: small problems have blocks of one tile, large ones no more than BLOCK."""
-    tile = _distances.TILE
-    return min(max(n // (FEWEST_BLOCKS * tile) * tile, tile), BLOCK)
+def block_tiles(n_tiles):
+    """Tiles of a block: one in small problems; in large ones as many as keep the schedule short."""
+    return max(1, min(n_tiles // FEWEST_BLOCKS, BLOCK), -(-n_tiles // MOST_BLOCKS))
+
+
+def schedule(n_blocks):
+    """Every pair of blocks once, (n_pairs, 2), and for each the earlier ones with its blocks."""
+    pairs = np.concatenate(list(rounds(n_blocks)))
+    last, after = {}, []
+    for k, pair in enumerate(pairs.tolist()):
+        after.append([last[block] for block in pair if block in last])
+        last |= dict.fromkeys(pair, k)
+    return pairs, after
 
 
 def rounds(n_blocks):

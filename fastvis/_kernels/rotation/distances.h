@@ -1,8 +1,8 @@
 /* Distances of all pairs of rows of X, and their gradient; see each_vector.h and panels.h.
 
    x (n_padded, n_dims), zero from row n on, n_padded in whole tiles; squares (n_padded,): |x_j|^2;
-   columns (n_padded / PANEL, n_dims, PANEL): panels of x's transpose; rows (width / PANEL,
-   n_padded, PANEL): panels of x; pulled (n_padded, width), width in whole panels. With the weights
+   columns (n_padded / PANEL, n_dims, PANEL): panels of x's transpose; rows and pulled (width /
+   PANEL, n_padded, PANEL): panels of x and of sums like it, width in whole panels. With the weights
    w_ij = 1 / |x_i - x_j|, the gradient of sum_j |x_i - x_j| by x_i is
 
        total_weight[i] x_i - pulled[i],    total_weight[i] = sum_j w_ij,  pulled[i] = sum_j w_ij x_j
@@ -29,6 +29,72 @@ typedef struct {
     REAL *pulled;
     double *total_weight;
 } FN(problem);
+
+/* Sums of the columns of tiles start to stop of x (n, n_dims), totals (n_tiles, n_dims), and the
+   largest of |x|, (n_tiles,). */
+static TARGET void FN(summarize)(Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n, Py_ssize_t n_dims,
+                                 const REAL *x, double *totals, REAL *largest)
+{
+    for (Py_ssize_t t = start; t < stop; t++) {
+        double *total = totals + t * n_dims;
+        REAL most = 0;
+        memset(total, 0, n_dims * sizeof(double));
+        for (Py_ssize_t i = t * TILE; i < (t + 1) * TILE && i < n; i++) {
+            for (Py_ssize_t p = 0; p < n_dims; p++) {
+                const REAL v = x[i * n_dims + p], size = v < 0 ? -v : v;
+                total[p] += v;
+                most = size > most ? size : most;
+            }
+        }
+        largest[t] = most;
+    }
+}
+
+/* Tiles start to stop of all that the pairs need, and pulled zero: x is given scale_a scale_b -
+   center, and not yet the problem's. */
+static TARGET void FN(prepare)(Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n, Py_ssize_t n_padded,
+                               Py_ssize_t n_dims, Py_ssize_t width, const REAL *x,
+                               const REAL *center, REAL scale_a, REAL scale_b, REAL *centered,
+                               REAL *squares, REAL *columns, REAL *rows, REAL *pulled)
+{
+    for (Py_ssize_t i = start * TILE; i < stop * TILE; i++) {
+        REAL sums[PANEL] = {0}, square = 0;
+        for (Py_ssize_t c = 0; c < width; c += PANEL) {
+            const Py_ssize_t n_lanes = c + PANEL <= n_dims ? PANEL : n_dims - c;
+            REAL v[PANEL] = {0};
+            for (Py_ssize_t l = 0; i < n && l < n_lanes; l++)
+                v[l] = x[i * n_dims + c + l] * scale_a * scale_b - center[c + l];
+            for (Py_ssize_t l = 0; l < PANEL; l++)
+                sums[l] += v[l] * v[l];
+            memcpy(rows + c * n_padded + i * PANEL, v, sizeof(v));
+            memset(pulled + c * n_padded + i * PANEL, 0, sizeof(v));
+            REAL *column = columns + (i / PANEL * n_dims + c) * PANEL + i % PANEL;
+            for (Py_ssize_t l = 0; l < n_lanes; l++) {
+                centered[i * n_dims + c + l] = v[l];
+                column[l * PANEL] = v[l];
+            }
+        }
+        for (Py_ssize_t l = 0; l < PANEL; l++)
+            square += sums[l];
+        squares[i] = square;
+    }
+}
+
+/* Rows start to stop of the gradient (n, n_dims), times factor. */
+static TARGET void FN(gradient)(Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n_padded,
+                                Py_ssize_t n_dims, REAL factor, const REAL *x, const REAL *pulled,
+                                const double *total_weight, REAL *out)
+{
+    for (Py_ssize_t i = start; i < stop; i++) {
+        const REAL weight = (REAL)total_weight[i];
+        for (Py_ssize_t c = 0; c < n_dims; c += PANEL) {
+            const Py_ssize_t n_lanes = c + PANEL <= n_dims ? PANEL : n_dims - c, k = i * n_dims + c;
+            const REAL *sums = pulled + c * n_padded + i * PANEL;
+            for (Py_ssize_t l = 0; l < n_lanes; l++)
+                out[k + l] = (x[k + l] * weight - sums[l]) * factor;
+        }
+    }
+}
 
 /* 1 / sqrt(x) for normal x > 0: a guess, then Newton's iterations. */
 static INLINE TARGET void FN(inverse_sqrt)(VEC *x)
@@ -72,9 +138,10 @@ static INLINE REAL FN(near_pair)(const FN(problem) *all, Py_ssize_t i, Py_ssize_
     const REAL distance = (REAL)sqrt((double)square);
     for (Py_ssize_t p = 0; p < all->n_dims; p++) {
         const REAL direction = (xi[p] - xj[p]) / distance;
-        all->pulled[i * all->width + p] -= direction;
+        REAL *panel = all->pulled + p / PANEL * all->n_padded * PANEL + p % PANEL;
+        panel[i * PANEL] -= direction;
         if (!is_diagonal) /* there the pair comes again, as (j, i) */
-            all->pulled[j * all->width + p] += direction;
+            panel[j * PANEL] += direction;
     }
     return distance;
 }
@@ -203,7 +270,7 @@ static INLINE TARGET void FN(pull)(const FN(problem) *all, Py_ssize_t i0, Py_ssi
             VEC sums[ROWS][VECTORS];
             FN(block)(TILE, weights + r * step_i, step_j, step_i, rows, sums);
             for (int k = 0; k < ROWS; k++) {
-                REAL *target = all->pulled + (i0 + r + k) * all->width + c;
+                REAL *target = all->pulled + c * all->n_padded + (i0 + r + k) * PANEL;
                 for (int v = 0; v < VECTORS; v++, target += LANES) {
                     VEC total;
                     memcpy(&total, target, sizeof(total));

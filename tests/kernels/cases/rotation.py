@@ -15,7 +15,7 @@ SIZES = {  # rows, dimensions
 OPTIONS = {"distance": {}}
 
 TUNED = all_pairs
-TUNINGS = {"one block": {"FEWEST_BLOCKS": 1}, "small blocks": {"BLOCK": all_pairs._distances.TILE}}
+TUNINGS = {"one block": {"FEWEST_BLOCKS": 1}, "small blocks": {"BLOCK": 1}}
 
 
 def inputs(size, dtype, rng):
