@@ -16,7 +16,8 @@ scikit-learn, which takes a second to import.
 from importlib import import_module
 
 _MODULES = {
-    "aligner": ("BetaPath", "RotationAligner"),
+    "aligner": ("RotationAligner",),
+    "beta_path": ("BetaPath",),
     "clustering": ("Clustering", "HeldoutLoglik", "cluster", "embed", "heldout_loglik",
                    "permute_features"),
     "confusion": ("BlockStep", "Blocks", "ClusterConfusion", "cluster_confusion", "mei_confusion",

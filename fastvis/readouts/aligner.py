@@ -1,89 +1,27 @@
 """Alignment of a population of readouts, as a scikit-learn estimator."""
 
-import os
 import warnings
-import zipfile
-import zlib
-from dataclasses import dataclass
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._files import replacing
-from .._kernels.rotation import spectrum, weights
+from .._kernels.rotation import spectrum
 from .._random import check_rng
-from .._validation import check_array, check_choice, check_float, check_int
+from .._validation import check_choice, check_float, check_int
+from . import files
 from .arguments import check_labels, check_readouts, like_input
-from .fitting import OPTIMIZERS, TEMPERATURES, best_temperatures, minimize
+from .beta_path import LEAST_TEMPERATURE, fit_exact, fit_relaxed
+from .fitting import OPTIMIZERS, reported
 from .newcomers import angles_among
 from .noise import within_types
 from .objective import OBJECTIVES, AlignmentLoss, random_groups
 from .procrustes import energy_angles
-from .rotation import check_comparable
+from .rotation import ROTATIONS, check_comparable, gains_of, turned
 
-ROTATIONS = ("fourier", "von_mises", "cyclic")
-BETAS = np.logspace(-3, 1, 20)  # the paper's
-START_TEMPERATURE, LEAST_TEMPERATURE = 5.0, 5.0
-COLLAPSED = 0.5
-
+COLLAPSED = 0.5  # temperature
 N_DIAGNOSED = 4096  # neurons at most whose distances are reported
-
-_FITTED = ("angles_", "temperature_", "beta_", "aligned_", "loss_", "loss_curve_", "stopped_by_")
-_NOT_STORED = ("callback", "progress")
-_UNREADABLE = (
-    ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError, MemoryError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class BetaPath:
-    """Fits with several weights of the reconstruction.
-
-    With exact rotations all have the same angles, so that only the temperatures differ.
-
-    Attributes
-    ----------
-    betas, temperatures : ndarray, (n_betas,)
-    losses : ndarray, (n_betas,)
-        Eq (5).
-    alignment_losses : ndarray, (n_betas,)
-        Eq (3) with the rotation (2), by which the paper chooses.
-    relaxed_losses : ndarray, (n_betas,)
-        Eq (3) with the rotation (4), which small temperatures make small.
-    """
-
-    betas: np.ndarray
-    temperatures: np.ndarray
-    losses: np.ndarray
-    alignment_losses: np.ndarray
-    relaxed_losses: np.ndarray
-
-    @property
-    def chosen(self):
-        """Index of the smallest alignment loss with T > 5; of the largest T where there is none."""
-        fits = self.temperatures > LEAST_TEMPERATURE
-        if not fits.any():
-            return int(self.temperatures.argmax())
-        order = np.lexsort((self.relaxed_losses, self.alignment_losses))
-        return int(order[fits[order]][0])
-
-    def __repr__(self):
-        beta, temperature = self.betas[self.chosen], self.temperatures[self.chosen]
-        return f"BetaPath({len(self.betas)} betas; chose {beta:.3g}, temperature {temperature:.3g})"
-
-
-@dataclass
-class _Outcome:
-    """What a fit found."""
-
-    angles: np.ndarray
-    temperature: float
-    beta: float
-    fit: object
-    stopped_by: str
-    path: BetaPath | None = None
+FITS = {"fourier": fit_exact, "von_mises": fit_relaxed}
 
 
 class RotationAligner(TransformerMixin, BaseEstimator):
@@ -256,9 +194,9 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         loss = AlignmentLoss(z, self.n_orientations, objective=self.objective, groups=groups)
         start = energy_angles(z, self.n_orientations, self.n_init, rng)
         scale = unit**2 if self.objective == "energy" else unit
-        with _Progress(self.progress, self.callback, scale) as callback:
-            fit = self._fit_exact if self.rotation == "fourier" else self._fit_relaxed
-            outcome = fit(loss, start, callback)
+        options = {"optimizer": self.optimizer, "max_iter": self.max_iter, "tol": self.tol}
+        with reported(self.progress, self.callback, scale) as callback:
+            outcome = FITS[self.rotation](loss, start, self.beta, callback=callback, **options)
         self._keep(outcome, X, readouts, z, unit, scale)
         if self.temperature_ < COLLAPSED:
             warnings.warn(
@@ -333,7 +271,7 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         aligned = check_readouts(self.aligned_, self.n_orientations, self.layout)
         labels = np.zeros(len(aligned), int) if labels is None else labels
         labels = check_labels(labels, len(aligned))
-        return within_types(aligned, labels, self._gains(self.angles_, self.rotation), noise)
+        return within_types(aligned, labels, self._gains(self.angles_), noise)
 
     def save(self, path):
         """Write parameters and results to an npz file, named exactly ``path``.
@@ -346,16 +284,7 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         path : str or path-like
         """
         check_is_fitted(self)
-        params = {k: v for k, v in self.get_params().items() if k not in _NOT_STORED}
-        if isinstance(self.rng, np.random.Generator):
-            params["rng"] = None
-        stored = {f"param_{k}": np.array("" if v is None else v) for k, v in params.items()}
-        stored |= {k: np.asarray(getattr(self, k)) for k in _FITTED}
-        stored["alignment_losses_"] = np.array([self.alignment_losses_[k] for k in ROTATIONS])
-        if hasattr(self, "path_"):
-            stored |= {f"path_{k}": v for k, v in vars(self.path_).items()}
-        with replacing(path) as temporary, open(temporary, "xb") as file:
-            np.savez(file, **stored)
+        files.write(self, path)
 
     @classmethod
     def load(cls, path):
@@ -376,96 +305,9 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         ValueError
             The file is truncated, damaged, or something else.
         """
-        with open(path, "rb") as file:
-            try:
-                with np.load(file, allow_pickle=False) as data:
-                    return cls._restored({k: data[k] for k in data.files})
-            except _UNREADABLE as error:
-                raise ValueError(
-                    f"path must be a file written by RotationAligner.save; got {os.fspath(path)!r},"
-                    f" which cannot be read as one ({error}). It may be truncated."
-                ) from error
+        return files.read(cls, path)
 
-    @classmethod
-    def _restored(cls, stored):
-        names = [name for name in cls().get_params() if name not in _NOT_STORED]
-        params = {name: stored[f"param_{name}"].item() for name in names}
-        aligner = cls(**{name: None if value == "" else value for name, value in params.items()})
-        aligner._check_parameters()
-        for name in _FITTED:
-            value = stored[name]
-            setattr(aligner, name, value if value.ndim else value.item())
-        aligned = check_readouts(aligner.aligned_, aligner.n_orientations, aligner.layout)
-        numbers = {
-            "angles_": (len(aligned),),
-            "temperature_": (),
-            "beta_": (),
-            "loss_": (),
-            "loss_curve_": aligner.loss_curve_.shape[:1],
-            "alignment_losses_": (len(ROTATIONS),),
-        }
-        for name, shape in numbers.items():
-            check_array(stored[name], name)
-            if stored[name].shape != shape:
-                raise ValueError(f"{name} has shape {stored[name].shape}, not {shape}")
-        aligner.alignment_losses_ = dict(zip(ROTATIONS, stored["alignment_losses_"].tolist()))
-        if "path_betas" in stored:
-            fields = BetaPath.__dataclass_fields__
-            aligner.path_ = BetaPath(**{k: check_array(stored[f"path_{k}"], k) for k in fields})
-        return aligner
-
-    # The fits
-
-    def _fit_exact(self, loss, start, callback):
-        options = self._options(callback)
-        if self.n_orientations == 2:  # there is nothing between 0 and pi
-            options["max_iter"] = 0
-        fit = minimize(loss.exact, start, **options)
-        betas = BETAS if self.beta == "path" else np.array([self.beta])
-        temperatures, losses = best_temperatures(loss, fit.x, betas)
-        path, chosen = None, 0
-        if self.beta == "path":
-            hard = np.full(len(betas), loss.hard(fit.x))  # the same angles for all
-            relaxed = np.array([loss.relaxed(fit.x, t) for t in temperatures])
-            path = BetaPath(betas, temperatures, losses, hard, relaxed)
-            chosen = path.chosen
-        return _Outcome(
-            fit.x, float(temperatures[chosen]), float(betas[chosen]), fit, fit.stopped_by, path
-        )
-
-    def _fit_relaxed(self, loss, start, callback):
-        options = self._options(callback)
-        bounds = [(None, None)] * len(start) + [tuple(np.log(TEMPERATURES))]
-        x = np.append(start, np.log(START_TEMPERATURE))
-        betas = BETAS if self.beta == "path" else np.array([float(self.beta)])
-        fits = []
-        for loss.beta in betas:
-            fits.append(minimize(lambda x: _joint(loss, x), x, bounds=bounds, **options))
-            if fits[-1].stopped_by in ("callback", "interrupted"):
-                break
-        betas = betas[: len(fits)]
-        points = [(fit.x[:-1], float(np.exp(fit.x[-1]))) for fit in fits]
-        path, chosen = None, 0
-        if self.beta == "path":
-            path = BetaPath(
-                betas,
-                np.array([temperature for _, temperature in points]),
-                np.array([fit.loss for fit in fits]),
-                np.array([loss.hard(angles) for angles, _ in points]),
-                np.array([loss.relaxed(*point) for point in points]),
-            )
-            chosen = path.chosen
-        return _Outcome(
-            *points[chosen], float(betas[chosen]), fits[chosen], fits[-1].stopped_by, path
-        )
-
-    def _options(self, callback):
-        return {
-            "optimizer": self.optimizer,
-            "max_iter": self.max_iter,
-            "tol": self.tol,
-            "callback": callback,
-        }
+    # After the fit
 
     def _keep(self, outcome, X, readouts, z, unit, scale):
         """Make the outcome this object's, in the readouts' units."""
@@ -485,37 +327,23 @@ class RotationAligner(TransformerMixin, BaseEstimator):
         if hasattr(self, "path_"):
             del self.path_
         if outcome.path is not None:
-            path = outcome.path
-            self.path_ = BetaPath(
-                path.betas, path.temperatures, scale * path.losses,
-                scale * path.alignment_losses, scale * path.relaxed_losses,
-            )  # fmt: skip
-
-    # Rotations
+            self.path_ = outcome.path.scaled(scale)
 
     def _in_gauge(self, readouts, angles):
         """Angles in [0, 2 pi), after a common shift by whole bins, which changes no distance."""
-        turned = self._turn(readouts, angles).astype(np.float64)
-        energy = np.square(turned).sum(axis=(0, 1))
+        energy = np.square(self._turn(readouts, angles), dtype=np.float64).sum(axis=(0, 1))
         step = 2 * np.pi / self.n_orientations
         angles = (angles + step * energy.argmax()) % (2 * np.pi)
         angles[angles >= 2 * np.pi] = 0  # a tiny negative one, rounded
         untuned = np.ptp(readouts, axis=2).max(axis=1) == 0
         return np.where(untuned, 0.0, angles)
 
-    def _gains(self, angles, rotation):
-        if rotation == "fourier":
-            return spectrum.fourier_gains(angles, self.n_orientations)[0]
-        if rotation == "cyclic":
-            return spectrum.gains(weights.cyclic_weights(angles, self.n_orientations)[0])
-        gamma, _, _ = weights.von_mises_weights(angles, self.n_orientations, self.temperature_)
-        return spectrum.gains(gamma)
+    def _gains(self, angles, rotation=None):
+        rotation = rotation or self.rotation
+        return gains_of(rotation, angles, self.n_orientations, self.temperature_)
 
     def _turn(self, readouts, angles, rotation=None):
-        rotation = self.rotation if rotation is None else rotation
-        gains = self._gains(angles, rotation)
-        turned = spectrum.turn(spectrum.to_spectrum(readouts), gains)
-        return spectrum.to_readouts(turned, self.n_orientations)
+        return turned(readouts, self._gains(angles, rotation))
 
     def _find_angles(self, readouts):
         check_is_fitted(self)
@@ -533,7 +361,7 @@ class RotationAligner(TransformerMixin, BaseEstimator):
             z[:, 0].imag = population[:, 0].imag = 0  # as in the fit
         return angles_among(
             population,
-            lambda angles: spectrum.turn(z, self._gains(angles, self.rotation)),
+            lambda angles: spectrum.turn(z, self._gains(angles)),
             self.n_orientations,
             len(z),
             self.objective,
@@ -554,7 +382,7 @@ class RotationAligner(TransformerMixin, BaseEstimator):
     def _check_parameters(self):
         check_int(self.n_orientations, "n_orientations", minimum=1)
         check_choice(self.objective, "objective", OBJECTIVES)
-        check_choice(self.rotation, "rotation", ROTATIONS[:2])
+        check_choice(self.rotation, "rotation", tuple(FITS))
         if self.normalize not in (None, "l2"):
             raise ValueError(f"normalize must be None or 'l2'; got {self.normalize!r}.")
         if not (isinstance(self.beta, str) and self.beta == "path"):
@@ -571,35 +399,3 @@ class RotationAligner(TransformerMixin, BaseEstimator):
                 )
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback must be callable or None; got {self.callback!r}.")
-
-
-def _joint(loss, x):
-    """Loss (5) and its gradient by angles and the logarithm of the temperature."""
-    temperature = np.exp(x[-1])
-    value, d_angles, d_temperature = loss(x[:-1], temperature)
-    return value, np.append(d_angles, d_temperature * temperature)
-
-
-class _Progress:
-    """``with _Progress(show, callback, scale) as callback:`` the callback for loss / scale."""
-
-    def __init__(self, show, callback, scale):
-        self.show, self.callback, self.scale, self.bar = show, callback, scale, None
-
-    def __enter__(self):
-        if self.show:
-            from tqdm.auto import tqdm
-
-            self.bar = tqdm(unit="it", desc="align")
-        return self.step
-
-    def step(self, iteration, loss):
-        loss = self.scale * loss
-        if self.bar is not None:
-            self.bar.set_postfix(loss=f"{loss:.5g}", refresh=False)
-            self.bar.update()
-        return self.callback(iteration, loss) if self.callback is not None else False
-
-    def __exit__(self, *error):
-        if self.bar is not None:
-            self.bar.close()

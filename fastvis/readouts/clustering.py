@@ -13,7 +13,7 @@ from .arguments import check_readouts, like_input
 
 AXES = "(n_neurons, n_dims) or (n_neurons, n_features, n_orientations)"
 COVARIANCES = ("spherical", "diag", "tied", "full")
-MAX_ITER = 1000  # of EM: scikit-learn's 100 is too few for a hundred components
+MAX_ITER = 1000  # of EM: scikit-learn's 100 are too few for neurons of very different sizes
 
 
 @dataclass(frozen=True, repr=False, eq=False)

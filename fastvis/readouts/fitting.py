@@ -1,5 +1,6 @@
 """Minimizing the alignment loss: by L-BFGS, or by Adam as the paper does it."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,29 @@ class _Watch:
         self.curve.append(loss)
         if self.callback is not None and self.callback(len(self.curve) - 1, loss):
             raise _Stop("callback")
+
+
+@contextmanager
+def reported(show, callback, scale):
+    """``with reported(...) as callback:`` a callback for losses / scale, with a progress bar."""
+    bar = None
+    if show:
+        from tqdm.auto import tqdm
+
+        bar = tqdm(unit="it", desc="align")
+
+    def step(iteration, loss):
+        loss = scale * loss
+        if bar is not None:
+            bar.set_postfix(loss=f"{loss:.5g}", refresh=False)
+            bar.update()
+        return callback(iteration, loss) if callback is not None else False
+
+    try:
+        yield step
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def minimize(loss, x, *, optimizer, max_iter, tol, callback=None, bounds=None):

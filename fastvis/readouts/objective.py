@@ -44,9 +44,7 @@ class AlignmentLoss:
     def exact(self, angles):
         """The first term alone, with exact rotations; its gradient by the angles.
 
-        Without bin O / 2 rotations keep all lengths, and a common turn of all readouts changes
-        nothing. Those of (2) and (4) shorten readouts between two orientations, and the distances
-        are smallest where all angles are halfway.
+        Without bin O / 2, so that rotations keep all lengths, and a common turn changes nothing.
         """
         gains, slope = spectrum.fourier_gains(angles, self.n_orientations)
         gains[:, 0] = slope[:, 0] = 0

@@ -7,6 +7,8 @@ from .._validation import check_array, check_float
 from .arguments import check_readouts, like_input
 from .objective import AlignmentLoss
 
+ROTATIONS = ("fourier", "von_mises", "cyclic")
+
 
 def cyclic_rotation(readouts, angles, *, n_orientations=None, layout="feature"):
     """Rotate readouts by linear interpolation between cyclic shifts, eq (2).
@@ -50,13 +52,11 @@ def cyclic_rotation(readouts, angles, *, n_orientations=None, layout="feature"):
     [[[1.5, 2.5, 3.5, 2.5]]]
     """
     checked = check_readouts(readouts, n_orientations, layout)
-    shifts, _ = weights.cyclic_weights(check_angles(angles, checked), checked.shape[2])
-    return like_input(_turned(checked, spectrum.gains(shifts)), readouts, layout)
+    gains = gains_of("cyclic", check_angles(angles, checked), checked.shape[2])
+    return like_input(turned(checked, gains), readouts, layout)
 
 
-def von_mises_rotation(
-    readouts, angles, temperature, *, n_orientations=None, layout="feature"
-):
+def von_mises_rotation(readouts, angles, temperature, *, n_orientations=None, layout="feature"):
     """Rotate readouts by a smooth mixture of all cyclic shifts, eq (4).
 
     Shift k has a weight proportional to ``exp(temperature cos(angle - 2 pi k / n_orientations))``.
@@ -97,8 +97,8 @@ def von_mises_rotation(
     checked = check_readouts(readouts, n_orientations, layout)
     angles = check_angles(angles, checked)
     temperature = check_float(temperature, "temperature", minimum=0)
-    gamma, _, _ = weights.von_mises_weights(angles, checked.shape[2], temperature)
-    return like_input(_turned(checked, spectrum.gains(gamma)), readouts, layout)
+    gains = gains_of("von_mises", angles, checked.shape[2], temperature)
+    return like_input(turned(checked, gains), readouts, layout)
 
 
 def fourier_rotation(readouts, angles, *, n_orientations=None, layout="feature"):
@@ -133,13 +133,23 @@ def fourier_rotation(readouts, angles, *, n_orientations=None, layout="feature")
     True
     """
     checked = check_readouts(readouts, n_orientations, layout)
-    gains, _ = spectrum.fourier_gains(check_angles(angles, checked), checked.shape[2])
-    return like_input(_turned(checked, gains), readouts, layout)
+    gains = gains_of("fourier", check_angles(angles, checked), checked.shape[2])
+    return like_input(turned(checked, gains), readouts, layout)
 
 
-def _turned(readouts, gains):
-    turned = spectrum.turn(spectrum.to_spectrum(readouts), gains)
-    return spectrum.to_readouts(turned, readouts.shape[2])
+def gains_of(rotation, angles, n_orientations, temperature=None):
+    """Gains (N, H) of a kind of rotation by angles (N,); temperature: of "von_mises"."""
+    if rotation == "fourier":
+        return spectrum.fourier_gains(angles, n_orientations)[0]
+    if rotation == "cyclic":
+        return spectrum.gains(weights.cyclic_weights(angles, n_orientations)[0])
+    return spectrum.gains(weights.von_mises_weights(angles, n_orientations, temperature)[0])
+
+
+def turned(readouts, gains):
+    """Readouts (N, F, O) after the rotation with these gains."""
+    z = spectrum.turn(spectrum.to_spectrum(readouts), gains)
+    return spectrum.to_readouts(z, readouts.shape[2])
 
 
 def pairwise_distance_loss(readouts, angles, temperature, *, beta=0.0):
@@ -167,9 +177,7 @@ def pairwise_distance_loss(readouts, angles, temperature, *, beta=0.0):
 
     Notes
     -----
-    The paper prints sums over pairs and over neurons. Then the weight of the reconstruction falls
-    with the number of neurons, as ``beta_sum = beta_mean (n_neurons - 1) / 2``, and for hundreds of
-    neurons the temperature collapses at every beta up to 10.
+    The paper prints sums over pairs and over neurons; `RotationAligner` says why these are means.
 
     Memory grows with the readouts, not with the pairs. Pairs that coincide have gradient 0. Results
     do not depend on the number of threads.

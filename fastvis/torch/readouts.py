@@ -190,17 +190,19 @@ def mean_distance(x):
     TypeError
         No tensor of float32 or float64.
     ValueError
-        A wrong shape, fewer than two rows, NaN, another device.
+        A wrong shape, a sparse layout, fewer than two rows, NaN, another device.
     ImportError
         For a CUDA tensor without the extra ``cuda``.
     RuntimeError
-        When a second derivative (``create_graph=True``) or a forward-mode one is asked for.
+        When a second derivative (``create_graph=True``), a forward-mode one, or one by `torch.func`
+        (``grad``, ``vjp``, ``jacrev``, ``hessian``) is asked for.
 
     Notes
     -----
     Rows that coincide have distance 0 and gradient 0. The same numbers in every run: on CPU for any
     number of threads, on CUDA because no sum depends on which thread is first. autocast does not
-    apply. Within `torch.compile` it is a single node of the graph.
+    apply. Within `torch.compile` it is a single node of the graph. `torch.func.vmap` goes through a
+    batch one by one.
 
     References
     ----------
@@ -228,7 +230,15 @@ def mean_distance(x):
             "fastvis.torch.mean_distance and pairwise_distance_loss have no forward-mode "
             "derivative; use backward() or torch.autograd.grad."
         )
-    return _mean_distance(x)[0]
+    try:
+        return _mean_distance(x)[0]
+    except RuntimeError as error:
+        if "functorch" not in str(error):
+            raise
+        raise RuntimeError(
+            "fastvis.torch.mean_distance and pairwise_distance_loss cannot be differentiated by "
+            "torch.func; use backward() or torch.autograd.grad."
+        ) from error
 
 
 def pairwise_distance_loss(readouts, angles, temperature, *, beta=0.0):
@@ -261,12 +271,15 @@ def pairwise_distance_loss(readouts, angles, temperature, *, beta=0.0):
     ImportError
         For CUDA tensors without the extra ``cuda``.
     RuntimeError
-        When a second derivative (``create_graph=True``) or a forward-mode one is asked for.
+        As `mean_distance`.
 
     Notes
     -----
-    See `fastvis.readouts.pairwise_distance_loss` on the means and on ``beta``. Pairs that coincide,
-    and readouts that are rebuilt exactly, have gradient 0.
+    Within `torch.compile` values are not looked at: there a negative ``beta`` or temperature gives
+    a number. `torch.func.vmap` does not apply; write a loop over populations.
+
+    `fastvis.readouts.RotationAligner` says why these are means, not the paper's sums. Pairs that
+    coincide, and readouts that are rebuilt exactly, have gradient 0.
 
     References
     ----------
@@ -355,6 +368,12 @@ def _(x):
     return x.new_empty(()), x.new_empty(x.shape)
 
 
+@_mean_distance.register_vmap
+def _(info, in_dims, x):
+    results = [_mean_distance(rows) for rows in x.unbind(in_dims[0])]
+    return tuple(map(torch.stack, zip(*results))), (0, 0)
+
+
 def _keep_gradient(ctx, inputs, output):
     _, gradient = output
     ctx.save_for_backward(gradient)
@@ -434,6 +453,10 @@ def _check_tensor(tensor, name, axes, ndim, remedy):
     if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"{name} must be float32 or float64; got {tensor.dtype}. Convert with {name}.float()."
+        )
+    if tensor.layout != torch.strided:
+        raise ValueError(
+            f"{name} must be dense; got layout {tensor.layout}. Convert with {name}.to_dense()."
         )
     if tensor.ndim != ndim:
         raise ValueError(

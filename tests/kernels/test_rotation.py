@@ -99,6 +99,32 @@ def test_a_cluster_of_near_rows(rng, dtype, tolerance):
     assert np.abs(gradient - expected_gradient).max() < rounding * scale
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.3, 100])
+@pytest.mark.parametrize("side", ["near", "far"])
+def test_pairs_around_the_threshold(rng, dtype, offset, side):
+    # Two pairs of rows, at r times sqrt(|x_i|^2 + |x_j|^2) from each other, in opposite directions:
+    # a row's gradient is the direction of its partner, which is all that r changes, and two others.
+    # Bars are three times the worst of 1,600 rows, of either dtype.
+    eps, threshold = float(np.finfo(dtype).eps), 0.1 if dtype == np.float32 else 0.0316
+    near = [1e-4, 1e-3, 1e-2, 0.97 * threshold]
+    for r in near if side == "near" else [1.03 * threshold, 2 * threshold, 0.5, 1]:
+        rounding = 10.0
+        if side == "far":  # squares and products of rows, which cancel down to r^2 of their size
+            rounding += 7 / r**2
+        elif offset < 1:  # of coordinates as the center is taken away; from far rows that is exact
+            rounding += 1 / r
+        for _ in range(50):
+            row, step = rng.normal(size=(2, 128))
+            step *= r * np.sqrt(2) * np.linalg.norm(row) / np.linalg.norm(step)
+            x = (offset + np.stack([row, row + step, -row, -row - step])).astype(dtype)
+            loss, gradient = mean_distance(x)
+            expected, expected_gradient = reference.mean_distance(x.astype(np.longdouble))
+            assert loss == pytest.approx(float(expected), rel=25 * eps)
+            error = 6 * np.linalg.norm(gradient - expected_gradient, axis=1).max()  # six pairs
+            assert error < rounding * eps, r
+
+
 @DTYPES
 @pytest.mark.parametrize("value", [0, 3])
 def test_equal_rows_have_no_distance_and_no_gradient(dtype, tolerance, value):

@@ -16,8 +16,9 @@ from fastvis._kernels.rotation import reference, spectrum
 from fastvis.readouts import (
     BetaPath,
     RotationAligner,
-    aligner,
+    beta_path,
     cluster,
+    cyclic_rotation,
     fitting,
     fourier_rotation,
     make_rotated_readouts,
@@ -268,14 +269,56 @@ def test_the_loss_is_what_it_says():
     assert relaxed.loss_ == pytest.approx(loss(relaxed.angles_, relaxed.temperature_)[0], rel=1e-9)
 
 
+def test_what_a_fit_of_the_energy_reports():
+    # loss_ is a mean of squares, as the path's losses; alignment_losses_ are distances all the same
+    readouts = 3 * make_rotated_readouts(40, 2, n_features=3, noise=0.2, rng=0).readouts
+    fit = RotationAligner(objective="energy", beta="path", rng=0).fit(readouts)
+    exact = np.fft.rfft(fourier_rotation(readouts, fit.angles_))
+    exact[..., -1] = 0
+    distances = {
+        "fourier": pdist(np.fft.irfft(exact, O).reshape(40, -1)),
+        "von_mises": pdist(
+            von_mises_rotation(readouts, fit.angles_, fit.temperature_).reshape(40, -1)
+        ),
+        "cyclic": pdist(cyclic_rotation(readouts, fit.angles_).reshape(40, -1)),
+    }
+    for name, expected in distances.items():
+        assert fit.alignment_losses_[name] == pytest.approx(expected.mean(), rel=1e-9), name
+    squares = {name: np.mean(d**2) for name, d in distances.items()}
+    assert fit.loss_ == pytest.approx(squares["fourier"], rel=1e-9)
+    assert fit.loss_ == fit.loss_curve_.min()
+    np.testing.assert_allclose(fit.path_.alignment_losses, squares["cyclic"], rtol=1e-9)
+    relaxed = fit.path_.relaxed_losses[fit.path_.chosen]
+    assert relaxed == pytest.approx(squares["von_mises"], rel=1e-9)
+    rebuilt = (von_mises_rotation(readouts, 0, fit.temperature_) - readouts).reshape(40, -1)
+    rebuilt = np.mean(np.sum(rebuilt**2, axis=1))
+    expected = squares["von_mises"] + fit.beta_ * rebuilt
+    # of terms that are interpolated between 41 temperatures
+    assert fit.path_.losses[fit.path_.chosen] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["distance", "energy"])
 @pytest.mark.parametrize("beta", [0.8, 1.5])
-def test_the_temperature_minimizes_the_loss_at_the_angles(beta):
+def test_the_temperature_minimizes_the_loss_at_the_angles(beta, objective):
     data = make_rotated_readouts(60, 3, n_features=4, noise=0.2, rng=0)
-    fit = RotationAligner(beta=beta, rng=0).fit(data.readouts)
-    loss = losses_of(data.readouts, beta=beta)
+    fit = RotationAligner(objective=objective, beta=beta, rng=0).fit(data.readouts)
+    loss = losses_of(data.readouts, beta=beta, objective=objective)
     log_t = np.log(fit.temperature_) + np.linspace(-3, 3, 601)
     best = log_t[np.argmin([loss(fit.angles_, t)[0] for t in np.exp(log_t)])]
     assert np.log(fit.temperature_) == pytest.approx(best, abs=0.05)
+
+
+@pytest.mark.parametrize("start", [0.1, 20.0])
+@pytest.mark.filterwarnings("ignore:the temperature collapsed")
+def test_a_relaxed_fit_can_leave_its_temperature(monkeypatch, start):
+    # from 90 it cannot: only the nearest shift has a weight there, and angles have no slope
+    data = make_rotated_readouts(100, 3, n_features=4, noise=0.2, rng=0)
+    options = {"rotation": "von_mises", "beta": 0.3, "rng": 0}
+    fit = RotationAligner(**options).fit(data.readouts)
+    monkeypatch.setattr(beta_path, "START_TEMPERATURE", start)
+    other = RotationAligner(**options).fit(data.readouts)
+    assert fit.loss_ == pytest.approx(other.loss_, rel=1e-4)
+    assert fit.temperature_ == pytest.approx(other.temperature_, rel=0.05)
 
 
 # The path
@@ -310,7 +353,7 @@ def test_path(rotation):
 @pytest.mark.parametrize("rotation", ["fourier", "von_mises"])
 @pytest.mark.filterwarnings("ignore:the temperature collapsed")
 def test_no_beta_is_large_enough(monkeypatch, rotation):
-    monkeypatch.setattr(aligner, "BETAS", np.array([1e-3, 1e-2]))
+    monkeypatch.setattr(beta_path, "BETAS", np.array([1e-3, 1e-2]))
     data = make_rotated_readouts(40, 2, n_features=2, noise=0.1, rng=0)
     with pytest.warns(UserWarning, match="no beta gave a temperature above 5; took the largest"):
         fit = RotationAligner(beta="path", rotation=rotation, rng=0).fit(data.readouts)
@@ -472,6 +515,47 @@ def test_the_start_is_a_fixed_point(rng):
     inner = np.einsum("nmf,mf,ma->na", z, mean.conj(), np.exp(1j * np.outer(np.arange(4), grid)))
     best = grid[inner.real.argmax(axis=1)]
     assert np.degrees(np.abs(circular(best - angles)).mean()) < 0.5
+
+
+def procrustes_by_rolls(readouts, template, n_sweeps):
+    """Whole-bin angles after so many sweeps from a neuron, their mean; bin 0 says nothing."""
+    readouts = readouts - readouts.mean(axis=-1, keepdims=True)
+    rolls = np.stack([np.roll(readouts, -k, axis=-1) for k in range(readouts.shape[2])])
+    mean = readouts[template]
+    for _ in range(n_sweeps):
+        shifts = np.sum(rolls * mean, axis=(2, 3)).argmax(axis=0)
+        mean = rolls[shifts, np.arange(len(readouts))].mean(axis=0)
+    return shifts, mean
+
+
+@pytest.mark.parametrize("n_orientations", [2, 5, O])
+@pytest.mark.parametrize("n_sweeps", [1, 2, 100])
+def test_sweeps_of_whole_bins(rng, monkeypatch, n_orientations, n_sweeps):
+    # white readouts: whatever is left out of a bin, the last one too, moves some neuron
+    readouts = rng.normal(size=(60, 6, n_orientations))
+    if n_sweeps < 100:
+        monkeypatch.setattr(procrustes, "MAX_SWEEPS", n_sweeps)
+    z, whole = procrustes.whole_bins(spectrum.to_spectrum(readouts), n_orientations)
+    for template in range(4):
+        chosen, mean, length = procrustes.sweep(z, z[:, template], whole)
+        shifts, expected = procrustes_by_rolls(readouts, template, n_sweeps)
+        np.testing.assert_array_equal(chosen, shifts)
+        expected = spectrum.to_spectrum(expected[None])[0]
+        np.testing.assert_allclose(mean, expected, atol=1e-12)
+        assert length == pytest.approx(np.sum(np.abs(expected) ** 2), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_of_all_starts(seed):
+    rng = np.random.default_rng(seed)
+    readouts = rng.normal(size=(30, 12, 2))  # two orientations: the whole bins are the result
+    angles = procrustes.energy_angles(spectrum.to_spectrum(readouts), 2, 30, rng)
+    results = [procrustes_by_rolls(readouts, n, 100) for n in range(30)]
+    lengths = [np.sum(mean**2) for _, mean in results]
+    assert np.ptp(lengths) > 0.01 * max(lengths)
+    turned = cyclic_rotation(readouts, angles)
+    turned = turned.mean(axis=0) - readouts.mean(axis=(0, 2))[:, None]
+    assert np.sum(turned**2) == pytest.approx(max(lengths), rel=1e-9)
 
 
 # A good scikit-learn estimator
@@ -672,7 +756,7 @@ def test_a_failed_write_leaves_the_older_file(tmp_path, monkeypatch):
         file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(aligner.np, "savez", fail)
+    monkeypatch.setattr(np, "savez", fail)
     with pytest.raises(OSError, match="disk full"):
         fit.save(path)
     assert path.read_bytes() == before

@@ -102,6 +102,23 @@ def test_mixtures_by_formula(rng, covariance_type):
     np.testing.assert_array_equal(clusters.predict(new), expected)
 
 
+def test_mixtures_converge():
+    # readouts with few large weights, and neurons of all sizes: takes 111 iterations
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(1500, 32)) * np.where(rng.random((1500, 32)) < 0.2, 1, 0.02)
+    X *= np.exp(0.5 * rng.normal(size=(1500, 1)))
+    clusters = cluster(X, 10, n_seeds=1, rng=0)
+    logs = component_logs(X, clusters.model)
+    resp = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
+    n = resp.sum(axis=0)
+    means = resp.T @ X / n[:, None]
+    squares = np.stack([np.sum((X - mean) ** 2, axis=1) for mean in means], axis=1)
+    variances = np.sum(resp * squares, axis=0) / n / 32 + 1e-3 * X.var()
+    logs = np.log(n / 1500) - squares / variances / 2 - 16 * np.log(2 * np.pi * variances)
+    gain = logsumexp(logs, axis=1).mean() - clusters.score
+    assert abs(gain) < 1e-3  # of another iteration: scikit-learn's tolerance
+
+
 def test_kmeans_by_formula(rng):
     X = rng.normal(size=(60, 3))
     clusters = cluster(X, 4, "kmeans", n_seeds=2, rng=0)

@@ -327,6 +327,29 @@ def test_second_and_forward_derivatives_are_refused(readouts, angles):
         torch.func.jvp(loss, (angles.detach(),), (torch.ones(5, dtype=torch.float64),))
 
 
+@pytest.mark.parametrize("transform", ["grad", "vjp", "jacrev", "hessian"])
+def test_derivatives_by_torch_func_are_refused(readouts, angles, transform):
+    transform = getattr(torch.func, transform)
+    for function, x in (
+        (mean_distance, readouts.detach().flatten(1)),
+        (lambda a: pairwise_distance_loss(readouts, a, T), angles.detach()),
+    ):
+        with pytest.raises(RuntimeError, match="cannot be differentiated by torch.func; use back"):
+            transform(function, x) if transform is torch.func.vjp else transform(function)(x)
+
+
+@pytest.mark.parametrize("in_dim", [0, 1])
+def test_vmap_goes_one_by_one(rng, capfd, in_dim):
+    x = parameter(rng.normal(size=(3, 6, 4)))
+    losses = torch.func.vmap(mean_distance, in_dims=in_dim)(x)
+    expected = torch.stack([mean_distance(rows) for rows in x.unbind(in_dim)])
+    assert losses.equal(expected)
+    weights = torch.arange(1.0, len(losses) + 1, dtype=losses.dtype)
+    grads = [torch.autograd.grad(weights @ loss, x)[0] for loss in (losses, expected)]
+    assert grads[0].equal(grads[1])
+    assert not capfd.readouterr().err  # torch warns of a missing rule there
+
+
 # Errors
 
 R = torch.ones(3, 2, 8)
@@ -342,6 +365,7 @@ ANGLES = torch.zeros(3)
         (lambda r: r.flatten(1), ValueError, r"3 dimensions \(n_neurons.*got shape \(3, 16\)"),
         (lambda r: r[:, :0], ValueError, r"readouts must not be empty; got shape \(3, 0, 8\)"),
         (lambda r: r / 0, ValueError, r"readouts must be finite; got 48 value\(s\)"),
+        (lambda r: r.to_sparse(), ValueError, r"must be dense; .*with readouts.to_dense\(\)"),
     ],
 )
 @kinds
@@ -401,6 +425,7 @@ def test_temperatures_that_are_refused(temperature, error, message):
         (lambda: mean_distance(np.ones((3, 2))), TypeError, "x must be a torch.Tensor"),
         (lambda: mean_distance(R), ValueError, r"2 dimensions \(n_rows, n_dims\); got shape"),
         (lambda: mean_distance(R[0].int()), TypeError, "x must be float32 or float64"),
+        (lambda: mean_distance(R[0].to_sparse()), ValueError, "x must be dense; got layout"),
         (lambda: mean_distance(R[0, :1]), ValueError, r"at least 2 rows .*got shape \(1, 8\)"),
         (lambda: mean_distance(R[0, :, :0]), ValueError, "x must not be empty"),
         (lambda: mean_distance(R[0] / 0), ValueError, r"x must be finite; got 16 value\(s\)"),
