@@ -29,14 +29,14 @@ class Disks:
     def ours(self):
         """A function without arguments; gives image and labels, the first disk in front."""
         centers, radius, colors = self.disks()
-        first, background = np.zeros(1, np.int64), np.zeros((1, 3), np.uint8)
+        palette = {"colors": colors, "background": np.zeros((1, 3), np.uint8)}
         names = np.arange(1, self.n + 1, dtype=np.int32)
 
         def run():
-            labels = np.zeros((1, self.size, self.size), np.int32)
+            labels, images = leaves.canvas(1, self.size, self.size)
             disks = leaves.ellipses(centers, radius, radius, 0 * radius)
-            leaves.cover(disks, names, labels, blank=True)
-            return leaves.shade(labels, colors, first, background)[0], labels[0]
+            leaves.cover(disks, names, labels, blank=True, images=images, **palette)
+            return images[0], labels[0]
 
         return run
 

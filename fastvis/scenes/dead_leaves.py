@@ -10,9 +10,10 @@ from .._validation import check_array, check_choice, check_float, check_int, che
 from .scenes import Scenes
 
 LEAVES = ("disk", "ellipse", "rectangle", "polygon", "star")
-N_FIELDS = 9  # random numbers of a leaf: radius, y, x, angle, aspect, corners, three of the color
+N_FIELDS = 9  # random numbers of a leaf: radius, y, x, angle, aspect, corners, three of its look
 FIRST_CHUNK = 256  # leaves drawn at once until an image is covered; then twice as many
 MAX_LEAVES = 10_000_000  # of an image
+MAX_SHAPES = 2**32  # bytes of whole shapes
 STAR = 0.5  # radius of a star's notches, relative to its points
 
 
@@ -79,15 +80,31 @@ class DeadLeaves:
         all but disks and masks are turned by random angles.
     color : "uniform" or array_like of uint8, (m, 3)
         Any color, or one of a palette.
+    texture : array_like of uint8, (m, h, w, 3), optional
+        In place of colors: patches, one drawn for each leaf, which shows a crop of it from a random
+        place. A leaf larger than the patch shows it repeatedly; then periodic patches have no
+        seams, such as `fastvis.textures.synthesize` makes with ``padding="periodic"``.
     n_leaves : int, optional
         So many leaves on a background, and not until all is covered.
     background : sequence of three ints, optional
         Its color, 0 to 255; black by default.
+    antialias : bool
+        Pixels at borders mix the colors of leaves by the area that each covers; labels are those of
+        pixel centers, as without. See Notes.
 
     Raises
     ------
     ValueError
         No leaves, radii that are not positive, masks without a pixel.
+
+    Notes
+    -----
+    With ``antialias`` the area of each leaf in each pixel is exact, by a closed form (masks have
+    whole pixels). Which part of a pixel it covers is not kept: a leaf covers its share of what
+    leaves in front have left open. That is exact where one border crosses a pixel, and elsewhere if
+    borders within a pixel are independent; two leaves whose borders coincide let a little of what
+    is behind them shine through. Leaves are drawn until less than 1/4096 of each pixel is open, so
+    that there may be more than without ``antialias``; the first ones are the same.
 
     References
     ----------
@@ -103,7 +120,16 @@ class DeadLeaves:
     """
 
     def __init__(
-        self, size, radius, *, leaf="disk", color="uniform", n_leaves=None, background=None
+        self,
+        size,
+        radius,
+        *,
+        leaf="disk",
+        color="uniform",
+        texture=None,
+        n_leaves=None,
+        background=None,
+        antialias=False,
     ):
         self.size = check_size(size)
         self.leaf = check_choice(leaf, "leaf", LEAVES) if isinstance(leaf, str) else _atlas(leaf)
@@ -111,71 +137,100 @@ class DeadLeaves:
         self.color = color if isinstance(color, str) else _palette(color)
         if isinstance(color, str):
             check_choice(color, "color", ("uniform",))
+        self.texture = None if texture is None else _check_texture(texture, self.color)
         self.n_leaves = n_leaves
         if n_leaves is not None:
             check_int(n_leaves, "n_leaves", minimum=1)
         self.background = _palette([(0, 0, 0) if background is None else background])[0]
+        self.antialias = bool(antialias)
 
-    def sample(self, n, rng=None):
+    def sample(self, n, rng=None, *, shapes=False):
         """Draw n images.
 
         Parameters
         ----------
         n : int
         rng : None, int or numpy.random.Generator
-            Image i is the same for any n and any number of threads.
+            Image i is the same for any n and any number of threads. A Generator goes on where it
+            was: two samples of 50 are one of 100.
+        shapes : bool
+            Whole shapes, too, also of leaves that are hidden: n x K x H x W bytes for at most K
+            leaves in an image. Then `Scenes.occlusion` says which leaf covers which.
 
         Returns
         -------
         Scenes
             Labels number the leaves from the front; those that lie outside the image are left out.
-            ``table`` has "y", "x", "radius", "angle" and "color" of each.
+            ``table`` has "y", "x", "radius" and "angle" of each, and its "color", or "texture"
+            (index of the patch) and "crop" (pixel (i, j) is that of the patch at (i + crop[0],
+            j + crop[1]), periodically).
+
+        Raises
+        ------
+        ValueError
+            Radii too small to cover the image; whole shapes of more than 4 GB.
+
+        Examples
+        --------
+        More images than fit into memory go to a file piece by piece, the same for pieces of any
+        size:
+
+        >>> import os, tempfile
+        >>> from fastvis.scenes import DeadLeaves, PowerLaw, Scenes, ScenesWriter
+        >>> model, rng = DeadLeaves(16, PowerLaw(2, 16)), np.random.default_rng(0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "leaves.hdf5")
+        ...     with ScenesWriter(path) as writer:
+        ...         for _ in range(5):
+        ...             writer.append(model.sample(20, rng))
+        ...     images = Scenes.load(path).images
+        >>> np.array_equal(images, model.sample(100, rng=0).images)
+        True
         """
         n = check_int(n, "n", minimum=1)
         seeds = item_seeds(check_rng(rng), n)
-        labels, counts = np.zeros((n, *self.size), np.int32), np.zeros(n, np.int64)
-        tables, first, chunk = [], 0, FIRST_CHUNK
+        canvas = _Canvas(n, self.size, self.background, self.antialias, shapes)
+        is_open, first, chunk = np.arange(n), 0, FIRST_CHUNK
         while first < MAX_LEAVES:
             if self.n_leaves is not None:
                 chunk = min(chunk, self.n_leaves - first)
-            is_open = np.flatnonzero((labels == 0).any(axis=(1, 2)))
             if len(is_open) == 0 or chunk == 0:
-                return self._scenes(labels, counts, tables)
-            tables.append(self._fall(seeds, is_open, first, chunk, labels, counts))
+                return canvas.scenes()
+            u = kernel.uniforms(seeds[is_open], N_FIELDS * first, N_FIELDS * chunk)
+            canvas.add(is_open, *self._fall(u.reshape(-1, N_FIELDS)))
+            is_open = is_open[canvas.is_open(is_open)]
             first, chunk = first + chunk, 2 * chunk
         raise ValueError(
             f"radius must be large enough to cover the image; {MAX_LEAVES:,} leaves did not. "
             "Pass larger ones, or n_leaves."
         )
 
-    def _fall(self, seeds, images, first, chunk, labels, counts):
-        """Put leaves first to first + chunk behind those of some images; what lies in them."""
-        u = kernel.uniforms(seeds[images], N_FIELDS * first, N_FIELDS * chunk)
-        u = u.reshape(-1, N_FIELDS)
+    def _fall(self, u):
+        """Leaves of these random numbers; what the table says of them; their patches, if any."""
         radius = np.zeros(len(u)) if self.radius is None else self.radius.quantile(u[:, 0])
         reach = self._reach()
         centers = np.stack(
             [u[:, 1 + i] * (self.size[i] + 2 * reach) - reach - 0.5 for i in range(2)], axis=1
         )
         leaves, angle = self._leaves(centers, radius, u)
-        inside = (leaves.rows[:, 1] >= 0) & (leaves.rows[:, 0] < self.size[0])
-        inside &= (leaves.columns[:, 1] >= 0) & (leaves.columns[:, 0] < self.size[1])
-        image = np.repeat(np.arange(len(images)), chunk)[inside]
-        offsets = np.searchsorted(image, np.arange(len(images) + 1))
-        rank = np.arange(len(image)) - offsets[image]
-        slots = counts[images][image] + rank
-        names = (slots + 1).astype(np.int32)
-        counts[images] += np.diff(offsets)
-        part = labels[images]
-        kernel.cover(leaves.at(inside, offsets), names, part, blank=first == 0)
-        labels[images] = part
-        if isinstance(self.color, str):
-            color = np.floor(256 * u[:, 6:]).astype(np.uint8)
+        table = {"y": centers[:, 0], "x": centers[:, 1], "radius": radius, "angle": angle}
+        if self.texture is not None:
+            table |= self._crops(leaves, u[:, 6:])
+        elif isinstance(self.color, str):
+            table["color"] = np.floor(256 * u[:, 6:]).astype(np.uint8)
         else:
-            color = self.color[np.floor(len(self.color) * u[:, 6]).astype(np.int64)]
-        values = {"y": centers[:, 0], "x": centers[:, 1], "radius": radius, "angle": angle}
-        values |= {"color": color}
-        return images[image], slots, {name: x[inside] for name, x in values.items()}
+            table["color"] = self.color[np.floor(len(self.color) * u[:, 6]).astype(np.int64)]
+        return leaves, table, self.texture
+
+    def _crops(self, leaves, u):
+        """Patches, and where they are cut: wholly inside if the leaf and a border of 1 fit."""
+        extent = np.array(self.texture.shape[1:3])
+        first = np.stack([leaves.rows[:, 0], leaves.columns[:, 0]], axis=1) - 1
+        last = np.stack([leaves.rows[:, 1], leaves.columns[:, 1]], axis=1) + 1
+        room = extent - (last - first)
+        places = np.where(room > 0, room, extent)
+        patch = np.floor(len(self.texture) * u[:, 0]).astype(np.int64)
+        return {"texture": patch, "crop": np.floor(u[:, 1:] * places).astype(np.int64) - first}
 
     def _reach(self):
         """How far from its center a leaf may be seen."""
@@ -210,22 +265,102 @@ class DeadLeaves:
         corners *= (radius[:, None] * length)[:, :, None]
         return kernel.polygons(centers, corners, n), angle
 
-    def _scenes(self, labels, counts, tables):
-        n, most = len(labels), max(int(counts.max()), 1)
-        image, slots = (np.concatenate([t[i] for t in tables]) for i in range(2))
+
+class _Canvas:
+    """Images on which leaves fall, from front to back."""
+
+    def __init__(self, n, size, background, antialias, shapes):
+        self.size = size
+        self.labels, self.images = kernel.canvas(n, *size)
+        self.background = np.tile(background, (n, 1))
+        self.counts = np.zeros(n, np.int64)  # of leaves
+        self.leaves = []  # image, slot and table of those that have fallen
+        self.shapes = [] if shapes else None
+        self.veil = self.sums = None
+        if antialias:
+            self.veil = np.ones((n, *size), np.float32)
+            self.sums = np.zeros((n, *size, 3), np.float32)
+
+    def add(self, at, leaves, table, patches):
+        """Put leaves behind those that are there: as many on each of the images ``at``."""
+        image = np.repeat(np.arange(len(at)), len(leaves.kinds) // len(at))
+        inside = self._near(leaves, 0)
+        offsets = np.searchsorted(image[inside], np.arange(len(at) + 1))
+        slots = np.arange(offsets[-1]) + (self.counts[at] - offsets[:-1])[image[inside]]
+        self.counts[at] += np.diff(offsets)
+        self._check_shapes()
+
+        seen, names = leaves.at(inside, offsets), (slots + 1).astype(np.int32)
+        blank = not self.leaves
+        if self.veil is None:
+            look = _look(table, patches, inside)
+            colored = {"images": self.images, "background": self.background}
+            kernel.cover(seen, names, self.labels, blank, at=at, **colored, **look)
+        else:
+            near = self._near(leaves, 1)  # also those that have no pixel's center
+            look = _look(table, patches, near)
+            near = leaves.at(near, np.searchsorted(image[near], np.arange(len(at) + 1)))
+            kernel.cover(seen, names, self.labels, blank, at=at)
+            kernel.blend(near, self.veil, self.sums, at, **look)
+        self.leaves.append((at[image[inside]], slots, {k: x[inside] for k, x in table.items()}))
+        if self.shapes is not None:
+            self.shapes.append(seen)
+
+    def is_open(self, at):
+        """Whether leaves behind would be seen, for some of the images."""
+        at = slice(None) if len(at) == len(self.labels) else at
+        is_open = (self.labels[at] == 0).any(axis=(1, 2))
+        if self.veil is not None:
+            is_open |= (self.veil[at] > 0).any(axis=(1, 2))
+        return is_open
+
+    def scenes(self):
+        n, most = len(self.labels), max(int(self.counts.max()), 1)
+        image, slots = (np.concatenate([t[i] for t in self.leaves]) for i in range(2))
         table = {}
-        for name in tables[0][2]:
-            values = np.concatenate([t[2][name] for t in tables])
-            missing = np.nan if values.dtype.kind == "f" else 0
+        for name in self.leaves[0][2]:
+            values = np.concatenate([t[2][name] for t in self.leaves])
+            missing = {"f": np.nan, "i": -1, "u": 0}[values.dtype.kind]
             table[name] = np.full((n, most, *values.shape[1:]), missing, values.dtype)
             table[name][image, slots] = values
-        present = np.arange(most) < counts[:, None]
+        present = np.arange(most) < self.counts[:, None]
         # slot 0 is in front
-        order = np.where(present, counts[:, None] - 1 - np.arange(most), -1)
-        background = np.broadcast_to(self.background, (n, 3)).copy()
-        colors = table["color"].reshape(-1, 3)
-        images = kernel.shade(labels, colors, most * np.arange(n), background)
-        return Scenes(images, labels, None, order, table, present)
+        order = np.where(present, self.counts[:, None] - 1 - np.arange(most), -1)
+        if self.veil is not None:
+            self.sums += self.veil[..., None] * self.background[:, None, None]
+            np.floor(self.sums + 0.5, out=self.images, casting="unsafe")
+        return Scenes(self.images, self.labels, self._whole(most), order, table, present)
+
+    def _whole(self, most):
+        if self.shapes is None:
+            return None
+        whole = np.zeros((len(self.labels), most, *self.size), bool)
+        for (image, slots, _), leaves in zip(self.leaves, self.shapes):
+            whole[image, slots] = kernel.whole_shapes(leaves, *self.size)
+        return whole
+
+    def _near(self, leaves, margin):
+        """Which leaves may have pixels of the image, or so many rows and columns outside."""
+        (height, width), rows, columns = self.size, leaves.rows, leaves.columns
+        near = (rows[:, 1] >= -margin) & (rows[:, 0] < height + margin)
+        return near & (columns[:, 1] >= -margin) & (columns[:, 0] < width + margin)
+
+    def _check_shapes(self):
+        n_bytes = self.labels.size * int(self.counts.max())
+        if self.shapes is not None and n_bytes > MAX_SHAPES:
+            raise ValueError(
+                f"shapes must fit into {MAX_SHAPES / 1e9:.1f} GB; {self.counts.max():,} leaves in "
+                f"{len(self.labels)} image(s) take {n_bytes / 1e9:.1f} GB or more. Draw fewer "
+                "images at a time, fewer leaves, or leave shapes out."
+            )
+
+
+def _look(table, patches, picked):
+    """Colors or textures of some leaves, as the kernels take them."""
+    if patches is None:
+        return {"colors": table["color"][picked]}
+    crops = np.column_stack([table["texture"], table["crop"]])
+    return {"patches": patches, "crops": np.ascontiguousarray(crops[picked])}
 
 
 class _Constant:
@@ -268,3 +403,16 @@ def _palette(colors):
     if colors.shape[1] != 3 or (colors < 0).any() or (colors > 255).any():
         raise ValueError(f"color must have rows of three in [0, 255]; got shape {colors.shape}.")
     return colors.astype(np.uint8)
+
+
+def _check_texture(patches, color):
+    if not isinstance(color, str):
+        raise ValueError("texture must come without color: its patches have their own.")
+    patches = np.asarray(patches)
+    if patches.dtype != np.uint8 or patches.ndim != 4 or patches.shape[3] != 3 or not patches.size:
+        raise ValueError(
+            "texture must be uint8 patches (m, h, w, 3); got shape "
+            f"{patches.shape} of {patches.dtype}. Floats in [0, 1] become such by "
+            "np.round(255 * patches).astype(np.uint8), one image by image[None]."
+        )
+    return np.ascontiguousarray(patches)

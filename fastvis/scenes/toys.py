@@ -1,5 +1,7 @@
 """Sprites: the colored shapes of the ECON paper, with everything known about them."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from .._kernels import leaves as kernel
@@ -59,7 +61,8 @@ def sprites(
         background's and from all other objects'; 1 leaves no invisible objects. Only for random
         colors.
     rng : None, int or numpy.random.Generator
-        Scene i is the same for any n and any number of threads.
+        Scene i is the same for any n and any number of threads. A Generator goes on where it was:
+        two calls for 50 scenes are one for 100, which `ScenesWriter` can write to one file.
 
     Returns
     -------
@@ -121,8 +124,8 @@ def sprites(
     order = np.argsort(np.where(present, u[:, :, 1], 2), axis=1)  # back to front, absent ones last
     n_corners = np.array([CORNERS[shape] for shape in shapes])[classes]
     objects = _leaves(*(values[present] for values in (n_corners, y, x, radii, angles)))
-    size = height, width
-    images, labels, whole = _render(objects, order, present, counts, color, background, size)
+    objects = replace(objects, offsets=np.concatenate([[0], np.cumsum(counts)]))
+    images, labels, whole = kernel.layers(objects, order, color, background, height, width)
     table = {"shape": classes, "color": color, "y": y, "x": x, "radius": radii, "angle": angles}
     table = {name: _where_present(values, present) for name, values in table.items()}
     order = np.where(np.arange(most) < counts[:, None], order, -1)
@@ -130,36 +133,24 @@ def sprites(
     return Scenes(images, labels, whole, order, table, present, metadata)
 
 
-def _render(objects, order, present, counts, color, background, size):
-    """Images, labels and whole shapes of objects (those present, scene by scene)."""
-    height, width = size
-    n, most = present.shape
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    in_order = np.arange(most) < counts[:, None]
-    front = np.where(in_order, counts[:, None] - 1 - np.arange(most), 0)  # from front to back
-    picked = np.take_along_axis(order, front, axis=1)
-    rows = (offsets[:-1, None] + picked)[in_order]
-    labels = np.zeros((n, height, width), np.uint8 if most <= 255 else np.int32)
-    names = (picked[in_order] + 1).astype(labels.dtype)
-    kernel.cover(objects.at(rows, offsets), names, labels, blank=True)
-    images = kernel.shade(labels, color.reshape(-1, 3), most * np.arange(n), background)
-    whole = kernel.whole_shapes(objects, height, width)
-    if present.all():
-        return images, labels, whole.reshape(n, most, height, width)
-    padded = np.zeros((n, most, height, width), bool)
-    padded[present] = whole
-    return images, labels, padded
-
-
 def _leaves(n_corners, y, x, radius, angle):
     """Circles (no corners) and regular polygons in circles of these radii."""
     centers = np.stack([y, x], axis=1)
-    n = np.maximum(n_corners, 3)[:, None]
-    upright = np.pi / 2 + np.where(n == 4, np.pi / 4, 0)  # a point up, or a side
-    turn = upright + angle[:, None] + 2 * np.pi * np.arange(4) / n
-    corners = radius[:, None, None] * np.stack([-np.sin(turn), np.cos(turn)], axis=-1)
-    polygons = kernel.polygons(centers, corners, n[:, 0])
+    if angle.any():
+        corners = _corners(n_corners, angle)
+    else:  # upright ones differ in their size alone
+        corners = _corners(np.arange(5), np.zeros(5))[n_corners]
+    corners *= radius[:, None, None]
+    polygons = kernel.polygons(centers, corners, np.maximum(n_corners, 3))
     return kernel.either(n_corners == 0, kernel.ellipses(centers, radius, radius, angle), polygons)
+
+
+def _corners(n_corners, angle):
+    """Of regular polygons in the unit circle: a point up, or a side of a square; (m, 4, 2)."""
+    n = np.maximum(n_corners, 3)[:, None]
+    upright = np.pi / 2 + np.where(n == 4, np.pi / 4, 0)
+    turn = upright + angle[:, None] + 2 * np.pi * np.arange(4) / n
+    return np.stack([-np.sin(turn), np.cos(turn)], axis=-1)
 
 
 def _separate(color, background, present, seeds, first, min_contrast):

@@ -105,6 +105,14 @@ def test_scene_i_is_the_same_in_any_batch(monkeypatch):
             np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:n])
 
 
+def test_a_generator_goes_on():
+    rng, whole = np.random.default_rng(3), sprites(6, rng=3, colors="random", n_objects=2)
+    pieces = [sprites(n, rng=rng, colors="random", n_objects=2) for n in (1, 3, 2)]
+    for name in ("images", "labels", "shapes", "order"):
+        joined = np.concatenate([getattr(piece, name) for piece in pieces])
+        np.testing.assert_array_equal(joined, getattr(whole, name))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -46,15 +46,17 @@ class Leaves:
 
 def ellipses(centers, a, b, angle):
     """Half axes a along the angle and b across it, (m,); of one image, as of all these."""
-    cosine, sine = np.cos(angle), np.sin(angle)
-    # p x^2 + 2 q x y + s y^2 <= (a b)^2, divided by p; disks stay exact
-    p, s = (b * cosine) ** 2 + (a * sine) ** 2, (b * sine) ** 2 + (a * cosine) ** 2
-    q = cosine * sine * (a**2 - b**2)
-    conic = np.stack([q / p, (a * b) ** 2 / p**2, (a * b) ** 2 / p], axis=1)
-    half = np.sqrt(np.stack([p, s], axis=1))
-    disks = a == b
-    conic[disks] = np.stack([0 * a, 0 * a + 1, a**2], axis=1)[disks]
-    half[disks] = a[disks, None]
+    conic = np.stack([np.zeros_like(a), np.ones_like(a), a**2], axis=1)  # disks stay exact
+    half = np.stack([a, a], axis=1)
+    others = np.flatnonzero(a != b)
+    if len(others):
+        a, b, angle = a[others], b[others], angle[others]
+        cosine, sine = np.cos(angle), np.sin(angle)
+        # p x^2 + 2 q x y + s y^2 <= (a b)^2, divided by p
+        p, s = (b * cosine) ** 2 + (a * sine) ** 2, (b * sine) ** 2 + (a * cosine) ** 2
+        q = cosine * sine * (a**2 - b**2)
+        conic[others] = np.stack([q / p, (a * b) ** 2 / p**2, (a * b) ** 2 / p], axis=1)
+        half[others] = np.sqrt(np.stack([p, s], axis=1))
     return _leaves(ELLIPSE, centers, -half, half, conic=conic)
 
 
@@ -63,9 +65,11 @@ def polygons(centers, corners, n_corners=None):
     m, c, _ = corners.shape
     n_corners = np.full(m, c) if n_corners is None else n_corners
     first = c * np.arange(m)
-    unused = (np.arange(c) >= n_corners[:, None])[:, :, None]
-    low = np.where(unused, np.inf, corners).min(axis=1)
-    high = np.where(unused, -np.inf, corners).max(axis=1)
+    low, high = corners[:, 0].copy(), corners[:, 0].copy()
+    for k in range(1, c):  # corner by corner: minima along short axes are slow
+        used = (k < n_corners)[:, None]
+        np.minimum(low, corners[:, k], out=low, where=used)
+        np.maximum(high, corners[:, k], out=high, where=used)
     part = np.stack([first, first + n_corners], axis=1)
     flat = np.ascontiguousarray(corners.reshape(-1, 2))
     return _leaves(POLYGON, centers, low, high, part=part, corners=flat)

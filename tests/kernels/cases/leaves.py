@@ -37,8 +37,9 @@ def inputs(size, dtype, rng):
     }
 
 
-def _kernel(kind, arrays):
-    n, height, width = arrays["blank"].shape
+def _table(kind, arrays):
+    """Leaves of all images, as the kernels take them."""
+    n = len(arrays["blank"])
     m = len(arrays["centers"]) // n
     centers = arrays["centers"].astype(np.float64)
     if kind == 0:
@@ -49,13 +50,33 @@ def _kernel(kind, arrays):
         table = leaves.polygons(centers, corners, arrays["n_corners"])
     else:
         table = leaves.masks(centers, arrays["index"], arrays["atlas"])
-    offsets, names = m * np.arange(n + 1), np.tile(np.arange(1, m + 1, dtype=np.int32), n)
-    labels = np.zeros((n, height, width), np.int32)
-    table = table.at(slice(None), offsets)
-    leaves.cover(table, names, labels, blank=True)
+    return table.at(slice(None), m * np.arange(n + 1))
+
+
+def _cover(kind, arrays):
+    """From front to back; whole shapes apart."""
+    n, height, width = arrays["blank"].shape
+    table = _table(kind, arrays)
+    names = np.tile(np.arange(1, table.offsets[1] + 1, dtype=np.int32), n)
+    labels, images = (
+        np.full((n, height, width), 77, np.int32),
+        np.empty((n, height, width, 3), "u1"),
+    )
+    palette = {name: arrays[name] for name in ("colors", "background")}
+    leaves.cover(table, names, labels, blank=True, images=images, **palette)
     leaves.cover(table, names, labels)  # finds nothing that is open
-    images = leaves.shade(labels, arrays["colors"], offsets[:-1], arrays["background"])
     return {"labels": labels, "images": images, "shapes": leaves.whole_shapes(table, height, width)}
+
+
+def _layers(kind, arrays):
+    """From back to front."""
+    n, height, width = arrays["blank"].shape
+    table = _table(kind, arrays)
+    m = table.offsets[1]
+    order, colors = np.tile(np.arange(m)[::-1], (n, 1)), arrays["colors"].reshape(n, m, 3)
+    layers = leaves.layers(table, order, colors, arrays["background"], height, width)
+    images, labels, shapes = layers
+    return {"labels": labels.astype(np.int32), "images": images, "shapes": np.concatenate(shapes)}
 
 
 def _reference(kind, arrays):
@@ -85,4 +106,8 @@ def make(run, arrays, kind):
     return lambda **arrays: run(kind, arrays)
 
 
-IMPLEMENTATIONS = {"reference": partial(make, _reference), "cpu": partial(make, _kernel)}
+IMPLEMENTATIONS = {
+    "reference": partial(make, _reference),
+    "cover": partial(make, _cover),
+    "layers": partial(make, _layers),
+}
