@@ -243,6 +243,37 @@ class TestSampling:
         experts = [[0, 1], [2, 2], [0, 0]]
         assert model.sample(experts, rng=0).experts.tolist() == experts
 
+    def test_like_images(self, model, images):
+        """Latents have the mean and the covariance of those found in images."""
+        module, x = model.module_, as_network_input(torch.from_numpy(images))
+        found = [[], [], []]
+        competition = replace(module.competition, temperature=0)
+        with torch.no_grad():
+            for winner, _, part in module.steps(x, 4, competition):
+                for i, k in enumerate(winner.tolist()):
+                    if part.region[i].max() > 0.5:
+                        latents = module.experts[k].encoder(x[i : i + 1], part.region[i : i + 1])
+                        found[k].append(latents[0][0].numpy())
+        k = int(np.argmax([len(latents) for latents in found]))
+        latents = np.array(found[k])
+        mean, factor = model._latent_moments(images, [k])[k]
+        np.testing.assert_allclose(mean, latents.mean(0), atol=1e-4)
+        np.testing.assert_allclose(factor @ factor.T, np.cov(latents.T), atol=1e-4)
+        drawn = np.random.default_rng(0).integers(2**31)  # what sample makes of rng=0
+        noise = torch.randn(30, 2, generator=torch.Generator().manual_seed(int(drawn)))
+        with torch.no_grad():
+            expected, _ = module.experts[k].decoder(mean + noise @ factor.T)
+        scenes = model.sample([k], n=30, rng=0, like=images)
+        np.testing.assert_allclose(scenes.image, expected.permute(0, 2, 3, 1), atol=1e-5)
+
+    def test_like_images_that_hold_too_little(self, model, images):
+        parts = model.decompose(images[:1])
+        unused = [k for k in range(3) if np.count_nonzero(parts.winner == k) <= 2][0]
+        with pytest.raises(ValueError, match=f"like must be images in which expert {unused} "):
+            model.sample([unused], like=images[:1])
+        with pytest.raises(ValueError, match="like must have 16 x 16 pixels"):
+            model.sample([0], like=np.zeros((4, 8, 8, 3)))
+
     def test_bad_experts(self, model):
         with pytest.raises(ValueError, match="experts must be in 0 to 2; got 0 to 3"):
             model.sample([0, 3])
@@ -326,10 +357,10 @@ class TestTraining:
         before, after = start.state_dict(), weights_of(model)
         changed = {key for key in before if not torch.equal(before[key], after[key])}
         assert changed == {key for key in before if "encoder" in key or "decoder" in key}
-        module, x = model.module_, as_network_input(torch.from_numpy(pictures))
-        steps = module.steps(x, 4, module.competition, torch.from_numpy(regions).float())
-        for t, (_, _, part) in enumerate(steps):
-            np.testing.assert_allclose(part.region[:, 0].detach(), regions[:, t], atol=1e-6)
+        parts = model.decompose(pictures, regions=regions, batch_size=10)
+        np.testing.assert_allclose(parts.region, regions, atol=1e-6)
+        with pytest.raises(ValueError, match=r"regions must be bool of shape \(24, 5, 16, 16\)"):
+            model.decompose(pictures, n_steps=5, regions=regions)
 
     def test_warmup_teaches_attention_the_nearest_color(self):
         pictures, shapes, _ = paint(200, seed=3)

@@ -117,3 +117,15 @@ def check_images(images, name="images", size=None):
             f"{images.shape[1]} x {images.shape[2]}. Resize them, or fit another model."
         )
     return np.ascontiguousarray(images)
+
+
+def check_regions(regions, images, n_steps):
+    """Return regions that are given, bool (N, T, H, W), front first."""
+    regions = np.asarray(regions)
+    shape = (len(images), n_steps, *images.shape[1:3])
+    if regions.shape != shape or regions.dtype != bool:
+        raise ValueError(
+            f"regions must be bool of shape {shape}, one for each image and step; got "
+            f"{regions.dtype} of shape {regions.shape}."
+        )
+    return regions

@@ -10,14 +10,17 @@ from ..._random import check_rng
 from ..._validation import check_choice, check_float, check_int
 from ..compositing import composite
 from .arguments import check_architecture, check_extent
-from .decomposition import check_images
+from .decomposition import check_images, check_regions
 from .estimator import SceneModel
 from .model import Competition, Experts
 from .networks import Expert
 from .presets import PRESETS
+from .training import as_network_input
 from .warmup import start_colors
 
 COMPETITIONS = {"reconstruction": 1.0, "region": 0.0}  # lambda
+MOMENTS_BATCH = 100  # images
+TINY_VARIANCE = 1e-6  # of latents that do not vary; the prior's is 1
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -251,10 +254,38 @@ class ECON(SceneModel):
             another shape; settings that the trainer brings.
         """
         if regions is not None:
-            regions = _check_regions(regions, check_images(images), self.n_steps)
+            regions = check_regions(regions, check_images(images), self.n_steps)
         return self._fit(images, regions, validation, trainer, max_steps, checkpoints, resume)
 
-    def sample(self, experts, n=1, rng=None):
+    def decompose(self, images, *, n_steps=None, regions=None, batch_size=100):
+        """Take images apart, from front to back.
+
+        Parameters
+        ----------
+        images : array_like, (N, H, W, 3)
+            Of the size of the fit: uint8, or floats in [0, 1].
+        n_steps : int, optional
+            More steps than in training for scenes with more objects.
+        regions : array_like of bool, (N, T, H, W), optional
+            True regions, as for `fit`, for T steps: the experts then tell appearances and whole
+            shapes only.
+        batch_size : int
+            Images worked on at once.
+
+        Returns
+        -------
+        Decomposition
+
+        Raises
+        ------
+        ValueError
+            Images of another size, or out of [0, 1]; regions of another shape.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        """
+        return self._decompose(images, n_steps, batch_size, regions)
+
+    def sample(self, experts, n=1, rng=None, *, like=None):
         """Paint new scenes: layers of chosen experts, the background first.
 
         Parameters
@@ -264,6 +295,10 @@ class ECON(SceneModel):
         n : int
             Scenes, if they have the same experts.
         rng : None, int or numpy.random.Generator
+        like : array_like, (N, H, W, 3), optional
+            Images, some hundred of them, as those of the fit: latents are drawn from the Gaussian
+            with the mean and the covariance of those that the expert finds in these images. See
+            Notes.
 
         Returns
         -------
@@ -272,27 +307,61 @@ class ECON(SceneModel):
         Raises
         ------
         TypeError, ValueError
-            Experts that do not exist.
+            Experts that do not exist; images in which an expert finds too little.
 
         Notes
         -----
-        Latents are drawn from their prior; a pixel belongs to a shape where its probability (4) is
-        above one half, and has the mean (5) of its appearance. The first layer fills the canvas.
+        Without ``like`` latents are drawn from their prior, as in the paper; a pixel belongs to a
+        shape where its probability (4) is above one half, and has the mean (5) of its appearance.
+        The first layer fills the canvas.
+
+        A `beta` below 1 lets latents lie apart from the prior. Where there are more of them than
+        ways in which objects differ, they lie on a thin sheet, beside which most draws from the
+        prior fall; then what is painted is small, or nothing. ``like`` mends that.
         """
         check_is_fitted(self, "module_")
         experts = _check_experts(experts, check_int(n, "n", minimum=1), self.n_experts)
+        chosen = np.unique(experts)
+        moments = None if like is None else self._latent_moments(like, chosen)
         generator = torch.Generator().manual_seed(int(check_rng(rng).integers(2**31)))
         shapes = np.empty((*experts.shape, *self.size_), bool)
         appearances = np.empty((*shapes.shape, 3), np.float32)
-        for k in np.unique(experts):
-            chosen = experts == k
+        for k in chosen:
+            where = experts == k
+            latents = torch.randn(int(where.sum()), self.latent_dim, generator=generator)
+            if moments is not None:
+                mean, factor = moments[k]
+                latents = mean + latents @ factor.T
             with torch.no_grad():
-                drawn = self.module_.sample(int(k), int(chosen.sum()), generator)
-            appearance, shape = (x.permute(0, 2, 3, 1).cpu().numpy() for x in drawn)
-            appearances[chosen], shapes[chosen] = appearance, shape[..., 0] > 0.5
+                painted = self.module_.paint(int(k), latents)
+            appearance, shape = (x.permute(0, 2, 3, 1).cpu().numpy() for x in painted)
+            appearances[where], shapes[where] = appearance, shape[..., 0] > 0.5
         shapes[:, 0] = True
         scene = composite(shapes, appearances)
         return SampledScenes(scene.image, scene.regions, shapes, appearances, experts)
+
+    @torch.no_grad()
+    def _latent_moments(self, images, experts):
+        """Mean (L,) and Cholesky factor of the covariance (L, L) of latents of each expert."""
+        images = torch.from_numpy(check_images(images, "like", self.size_))
+        device = next(self.module_.parameters()).device
+        batches = [as_network_input(x.to(device)) for x in images.split(MOMENTS_BATCH)]
+        found = [torch.cat(x) for x in zip(*(self.module_.latents(x) for x in batches))]
+        moments = {}
+        for k in experts:
+            latents = found[k].cpu().double()
+            if len(latents) <= self.latent_dim:
+                raise ValueError(
+                    f"like must be images in which expert {k} explains more than "
+                    f"{self.latent_dim} layers; got {len(latents)} in {len(images)} image(s). Pass "
+                    "more of them, or leave like out."
+                )
+            covariance = torch.atleast_2d(latents.T.cov()) + TINY_VARIANCE * torch.eye(
+                self.latent_dim, dtype=torch.float64
+            )
+            factor = torch.linalg.cholesky(covariance)
+            moments[k] = latents.mean(0).float(), factor.float()
+        return moments
 
     def _check_parameters(self):
         check_architecture(self)
@@ -321,17 +390,6 @@ class ECON(SceneModel):
     def _start(self, module, images, seed):
         if self.warmup_steps > 0:
             start_colors(module, images, seed)
-
-
-def _check_regions(regions, images, n_steps):
-    regions = np.asarray(regions)
-    shape = (len(images), n_steps, *images.shape[1:3])
-    if regions.shape != shape or regions.dtype != bool:
-        raise ValueError(
-            f"regions must be bool of shape {shape}, one for each image and step; got "
-            f"{regions.dtype} of shape {regions.shape}."
-        )
-    return regions
 
 
 def _check_experts(experts, n, n_experts):

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..._files import replacing
 from ..._random import check_rng
 from ..._validation import check_float, check_int
-from .decomposition import Decomposition, check_images
+from .decomposition import Decomposition, check_images, check_regions
 from .training import Layered, Schedule, Training, as_network_input, train
 
 HELD_OUT = 100  # images
@@ -50,20 +50,28 @@ class SceneModel(BaseEstimator):
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
+        return self._decompose(images, n_steps, batch_size)
+
+    def _decompose(self, images, n_steps, batch_size, regions=None):
+        """Check and decompose; ``regions`` (N, T, H, W) are given to networks that take them."""
         check_is_fitted(self, "module_")
         images = check_images(images, size=self.size_)
         n_steps = self.n_steps if n_steps is None else check_int(n_steps, "n_steps", minimum=1)
         batch_size = check_int(batch_size, "batch_size", minimum=1)
+        given = () if regions is None else (check_regions(regions, images, n_steps),)
+        batches = [slice(i, i + batch_size) for i in range(0, len(images), batch_size)]
         parts = [
-            self._decompose_batch(images[i : i + batch_size], n_steps)
-            for i in range(0, len(images), batch_size)
+            self._decompose_batch(images[rows], n_steps, *(x[rows] for x in given))
+            for rows in batches
         ]
         return Decomposition(*(np.concatenate(arrays) for arrays in zip(*parts)))
 
     @torch.no_grad()
-    def _decompose_batch(self, images, n_steps):
+    def _decompose_batch(self, images, n_steps, *regions):
         device = next(self.module_.parameters()).device
-        layers = self.module_.layers(as_network_input(torch.from_numpy(images).to(device)), n_steps)
+        regions = [torch.from_numpy(x).to(device).float() for x in regions]
+        images = as_network_input(torch.from_numpy(images).to(device))
+        layers = self.module_.layers(images, n_steps, *regions)
         winner, scope, region, appearance, shape = (
             torch.stack(tensors, dim=1).cpu() for tensors in zip(*layers)
         )

@@ -23,6 +23,7 @@ class Part:
     rest: torch.Tensor  # (N, 1, H, W): the scope of the next step
     appearance: torch.Tensor  # (N, 3, H, W)
     shape: torch.Tensor  # (N, 1, H, W): probabilities
+    latents: torch.Tensor  # (N, L): means
     appearance_loss: torch.Tensor  # (N,): (10)
     latent_loss: torch.Tensor  # (N,): (11)
     region_loss: torch.Tensor  # (N,): (12)
@@ -96,16 +97,26 @@ class Experts(nn.Module):
         steps = self.steps(images, self.n_steps, competition, regions, generator)
         return sum(self._objective(part) for _, _, part in steps)
 
-    def layers(self, images, n_steps=None):
+    def layers(self, images, n_steps=None, regions=None):
         """Yield winner, scope, region, appearance and shape of each step; latents are means."""
         competition = replace(self.competition, temperature=0)
-        for winner, scope, part in self.steps(images, n_steps or self.n_steps, competition):
+        steps = self.steps(images, n_steps or self.n_steps, competition, regions)
+        for winner, scope, part in steps:
             yield winner, scope, part.region, part.appearance, part.shape
 
-    def sample(self, expert, n, generator):
+    def latents(self, images):
+        """Return the latents of the layers that each expert explains, K tensors (n, L)."""
+        competition = replace(self.competition, temperature=0)
+        found = [[] for _ in self.experts]
+        for winner, _, part in self.steps(images, self.n_steps, competition):
+            there = (part.region > 0.5).any((1, 2, 3))
+            for k, latents in enumerate(found):
+                latents.append(part.latents[(winner == k) & there])
+        return [torch.cat(latents) for latents in found]
+
+    def paint(self, expert, latents):
         """Return appearances (n, 3, H, W) and shape probabilities (n, 1, H, W) of one expert."""
         decoder = self.experts[expert].decoder
-        latents = torch.randn(n, decoder.latent_dim, generator=generator)
         appearance, shape = decoder(latents.to(decoder.grid))
         return appearance, torch.sigmoid(shape)
 
@@ -120,7 +131,7 @@ class Experts(nn.Module):
         mean, log_variance = network.encoder(images, region)
         appearance, shape = network.decoder(mean + torch.exp(0.5 * log_variance) * noise)
         return Part(
-            region, rest, appearance, torch.sigmoid(shape),
+            region, rest, appearance, torch.sigmoid(shape), mean,
             appearance_loss(images, region, appearance, self.sigma_x),
             latent_kl(mean, log_variance),
             region_kl(scope, logits, shape),
