@@ -1,13 +1,13 @@
 """Models of scenes for the examples: trained once and kept, and what they are worth.
 
 A model lies in ``FOLDER/<kind>-<colors>-<preset>/seed-<seed>``, with what is not the default
-added to its name. It is trained by the script that
-needs it first; a training that was interrupted goes on from its last checkpoint, and one that was
-shorter than asked for goes on as well. The folder is ``--models``, else the environment variable
-FASTVIS_MODELS, else ``fastvis-models`` in the folder for caches.
+added to its name. It is trained by the script that needs it first; a training that was interrupted
+goes on from its last checkpoint, and one that was shorter than asked for goes on as well. The
+folder is ``--models``, else the environment variable FASTVIS_MODELS, else ``fastvis-models`` in the
+folder for caches.
 
-Objects have one size by default, as the latents of the paper suggest: two for a place, three for a
-color. With ``--sizes varied`` they are as `sprites` draws them.
+Objects are as `sprites` draws them, of varied sizes. The latents of the paper, two for a place and
+three for a color, suggest ``--sizes one``.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def add_options(parser):
     """What the figures and the table have in common."""
     parser.add_argument("--preset", choices=tuple(SIZE), default="cpu")
     parser.add_argument("--colors", choices=("by_class", "random"), default="by_class")
-    parser.add_argument("--sizes", choices=("one", "varied"), default="one", help="of objects")
+    parser.add_argument("--sizes", choices=("varied", "one"), default="varied", help="of objects")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     folder = Path(os.environ.get("FASTVIS_MODELS", cache / "fastvis-models"))
     parser.add_argument(
@@ -152,7 +152,7 @@ def trained(kind, data, seed, folder, seconds=None, **changes):
     **changes
         Of the parameters of the preset.
     """
-    sizes = [] if data.sizes == "one" else [data.sizes]
+    sizes = ["one-size"] if data.sizes == "one" else []
     changed = [f"{name}={value}" for name, value in sorted(changes.items())]
     name = "-".join([kind, data.colors, data.preset, *sizes, *changed])
     folder = Path(folder) / name / f"seed-{seed}"
