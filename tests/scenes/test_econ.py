@@ -10,11 +10,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 pytest.importorskip("lightning", reason="needs the torch extra")
 
-from torch.distributions import Bernoulli, Normal, kl_divergence  # noqa: E402
+from sklearn.exceptions import ConvergenceWarning  # noqa: E402
+from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence  # noqa: E402
 
 from fastvis.scenes import metrics  # noqa: E402
 from fastvis.scenes.econ import ECON, MONet, random_configurations  # noqa: E402
-from fastvis.scenes.econ.model import CERTAIN, Competition  # noqa: E402
+from fastvis.scenes.econ.model import CERTAIN, Competition, Part  # noqa: E402
 from fastvis.scenes.econ.objective import appearance_loss, latent_kl, region_kl  # noqa: E402
 from fastvis.scenes.econ.training import Batches, as_network_input  # noqa: E402
 from fastvis.scenes.econ.warmup import color_regions, random_scope  # noqa: E402
@@ -144,6 +145,51 @@ class TestCompetition:
         expected = torch.softmax(-costs / 2.0, dim=0).numpy()
         # Four standard deviations of a share of 4,000.
         np.testing.assert_allclose(counts / 4000, expected, atol=4 * 0.5 / np.sqrt(4000))
+
+    def test_names_of_competitions(self):
+        """By (10) + (12), or by (12) alone (section 5.2)."""
+        for competition, expected in (("reconstruction", [0, 1]), ("region", [1, 0])):
+            model = ECON(**TINY_NETWORKS, competition=competition, temperature=0)
+            fights = model._seeded_module((16, 16), 0).competition
+            winners = fights.winners(self.APPEARANCE, self.REGION, self.SIZES)
+            assert winners.tolist() == expected
+
+    def test_a_faint_region_is_none(self, monkeypatch):
+        """A region counts where it takes most of a pixel; the mean over pixels would mislead."""
+        module = ECON(2, 2, **TINY_NETWORKS, least_region=0.1)._seeded_module((16, 16), 0)
+        faint = torch.full((1, 1, 16, 16), 0.3)
+        small = torch.zeros(1, 1, 16, 16)
+        small[..., :2] = 1  # an eighth of the pixels
+        parts = [  # the faint one costs less
+            Part(region, 1 - region, None, None, None, cost, cost, cost)
+            for region, cost in ((faint, torch.zeros(1)), (small, torch.ones(1)))
+        ]
+        monkeypatch.setattr(module, "explain", lambda k, *args: parts[k])
+        competition = replace(module.competition, temperature=0)
+        scope, noise = torch.ones(1, 1, 16, 16), torch.zeros(2, 1, 2)
+        assert module._compete(faint, scope, noise, None, competition, None).tolist() == [1]
+
+    def test_the_smallest_cost_wins_in_validation(self, images):
+        x = as_network_input(torch.from_numpy(images))
+        modules = [
+            ECON(3, 3, **TINY_NETWORKS, temperature=t)._seeded_module((16, 16), 0) for t in (0, 1e9)
+        ]
+        for step, same in ((None, True), (0, False)):
+            one, other = (m.loss(x, None, step, torch.Generator().manual_seed(0)) for m in modules)
+            assert torch.equal(one, other) == same
+
+    def test_weights_of_the_objective(self, images):
+        """(13): beta weighs (11), gamma weighs (12)."""
+        x = as_network_input(torch.from_numpy(images))
+        module = ECON(3, 3, **TINY_NETWORKS, beta=0.3, gamma=7.0)._seeded_module((16, 16), 0)
+        loss = module.loss(x, None, None, torch.Generator().manual_seed(0))
+        competition = replace(module.competition, temperature=0)
+        generator = torch.Generator().manual_seed(0)
+        expected = sum(
+            part.appearance_loss + 0.3 * part.latent_loss + 7.0 * part.region_loss
+            for *_, part in module.steps(x, 3, competition, None, generator)
+        )
+        torch.testing.assert_close(loss, expected)
 
     def test_gradients_reach_the_winner_only(self, model, images):
         module = model.module_
@@ -302,11 +348,73 @@ class TestTraining:
         assert_same_weights(weights_of(whole), weights_of(half), 1e-6)  # rounding over threads
         np.testing.assert_allclose(whole.losses_, half.losses_, rtol=1e-5)
 
+    def test_resumed_between_validations(self, images, tmp_path):
+        """A checkpoint is where a run can go on: after a validation."""
+        whole = ECON(2, 2, **TINY_NETWORKS).fit(images, max_steps=6)
+        part = ECON(2, 2, **TINY_NETWORKS)
+        part.fit(images, max_steps=3, checkpoints=tmp_path)
+        assert part.steps_.tolist() == [2, 3]
+        assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+        part.fit(images, max_steps=6, checkpoints=tmp_path, resume=True)
+        assert part.steps_.tolist() == whole.steps_.tolist() == [2, 4, 6]
+        assert_same_weights(weights_of(whole), weights_of(part), 1e-6)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (dict(beta=0.6), "beta must be 0.52, as in .*last.ckpt.*; got 0.6"),
+            (dict(competition="region"), "competition must be 'reconstruction', as in"),
+            (dict(batch_size=5), "batch_size must be 4"),
+            (dict(n_features=8), "n_features must be 4"),
+            (dict(attention_channels=(4, 4)), r"attention_channels must be \(4, 4, 4\)"),
+        ],
+    )
+    def test_resume_with_other_parameters(self, changes, message, images, tmp_path):
+        model = ECON(2, 2, **TINY_NETWORKS).fit(images, max_steps=2, checkpoints=tmp_path)
+        weights = weights_of(model)
+        with pytest.raises(ValueError, match=message):
+            model.set_params(**changes).fit(images, checkpoints=tmp_path, resume=True)
+        assert_same_weights(weights, weights_of(model))
+
+    def test_resume_of_something_else(self, images, tmp_path):
+        model = ECON(2, 2, **TINY_NETWORKS).fit(images, max_steps=2, checkpoints=tmp_path)
+        again = dict(checkpoints=tmp_path, resume=True, max_steps=4)
+        wide = np.zeros((4, 16, 24, 3), np.uint8)
+        with pytest.raises(ValueError, match="size must be .16, 16., as in .*last.ckpt"):
+            model.fit(wide, **again)
+        with pytest.raises(ValueError, match="class must be 'ECON', as in .*last.ckpt"):
+            MONet(2, **TINY_NETWORKS).fit(images, **again)
+        last = tmp_path / "last.ckpt"
+        content = last.read_bytes()
+        for damaged in (content[:-100], content[:50], b"", b"no checkpoint"):
+            last.write_bytes(damaged)
+            with pytest.raises(ValueError, match="last.ckpt.* cannot be read"):
+                model.fit(images, **again)
+        last.write_bytes(content)
+        checkpoint = torch.load(last, weights_only=True)
+        del checkpoint["fastvis"]["model"]  # as older ones, which still can be resumed
+        torch.save(checkpoint, last)
+        with pytest.raises(ValueError, match="last.ckpt.* holds other networks"):
+            ECON(3, 2, **TINY_NETWORKS).fit(images, **again)
+        with pytest.raises(ValueError, match="last.ckpt.* holds other networks"):
+            model.fit(wide, **again)
+        model.set_params(beta=0.6, progress=False).fit(images, **again)
+        assert model.steps_.tolist() == [2, 4]
+        del checkpoint["fastvis"]
+        torch.save(checkpoint, last)
+        with pytest.raises(ValueError, match="last.ckpt.* cannot be read"):
+            model.fit(images, **again)
+
     def test_schedule_ends_training(self, images):
         model = ECON(2, 2, **TINY_NETWORKS | dict(learning_rate=1e-12), patience=1, n_drops=3)
         model.fit(images)
         assert model.stopped_by_ == "schedule"
         np.testing.assert_allclose(model.learning_rates_[-1], 1e-12 / 10)
+
+    def test_drops_after_patience(self, images):
+        parameters = TINY_NETWORKS | dict(learning_rate=1e-30)  # no validation improves
+        model = ECON(2, 2, **parameters, patience=2, n_drops=2).fit(images)
+        np.testing.assert_allclose(model.learning_rates_, 1e-30 / np.sqrt([1, 1, 1, 10, 10]))
 
     def test_callback_ends_training(self, images):
         seen = []
@@ -329,6 +437,31 @@ class TestTraining:
         assert len(model.decompose(images)) == len(images)
         assert signal.getsignal(signal.SIGINT) is handler
 
+    @pytest.mark.parametrize("kind", [ECON, MONet])
+    def test_divergence_ends_training(self, kind, images, tmp_path):
+        seen = []
+        model = kind(2, **TINY_NETWORKS, callback=lambda step, loss: seen.append(step))
+        model.fit(images, max_steps=2, checkpoints=tmp_path)
+        last = tmp_path / "last.ckpt"
+        checkpoint = torch.load(last, weights_only=True)
+        for state in checkpoint["optimizer_states"]:
+            state["param_groups"][0]["lr"] = 1e20
+        torch.save(checkpoint, last)
+        with pytest.warns(ConvergenceWarning, match="not finite at step 4.* learning_rate"):
+            model.fit(images, max_steps=20, checkpoints=tmp_path, resume=True)
+        assert model.stopped_by_ == "diverged"
+        assert seen == model.steps_.tolist() == [2, 4]
+        assert np.isfinite(model.losses_).tolist() == [True, False]
+        kept = torch.load(last, weights_only=True)
+        assert kept["global_step"] == 2
+        assert_same_weights(kept["state_dict"], checkpoint["state_dict"])
+
+    def test_divergence_before_the_first_validation(self, images):
+        parameters = TINY_NETWORKS | dict(learning_rate=1e20, validate_every=50)
+        with pytest.warns(ConvergenceWarning, match="not finite at step 3"):
+            model = ECON(2, 2, **parameters, warmup_steps=100).fit(images, max_steps=3)
+        assert model.stopped_by_ == "diverged"
+
     def test_trainer_of_the_user(self, images):
         import lightning
 
@@ -340,6 +473,30 @@ class TestTraining:
             )  # fmt: skip
             model = ECON(2, 2, **TINY_NETWORKS).fit(images, trainer=trainer)
         assert model.stopped_by_ == "max_steps"
+
+    def test_validation_at_the_end(self, images):
+        seen = []
+        parameters = TINY_NETWORKS | dict(validate_every=50)
+        model = ECON(2, 2, **parameters, callback=lambda *args: seen.append(args))
+        held_out = paint(150, seed=1)[0]  # two chunks
+        model.fit(images, validation=held_out, max_steps=3)
+        assert model.stopped_by_ == "max_steps"
+        assert model.steps_.tolist() == [3]
+        assert seen == [(3, model.losses_[0])]
+        np.testing.assert_allclose(model.learning_rates_, [3e-3])
+        every = ECON(2, 2, **TINY_NETWORKS | dict(validate_every=3))
+        every.fit(images, validation=held_out, max_steps=3)
+        np.testing.assert_allclose(model.losses_, every.losses_, rtol=1e-5)
+
+    def test_drops_with_given_regions(self, images):
+        """There is no warm-up to wait for."""
+        regions = np.zeros((24, 2, 16, 16), bool)
+        regions[:, 0, :8], regions[:, 1, 8:] = True, True
+        parameters = TINY_NETWORKS | dict(learning_rate=1e-30, warmup_steps=100)
+        model = ECON(1, 2, **parameters, patience=1, n_drops=1)
+        model.fit(images, regions=regions, max_steps=10)
+        assert model.stopped_by_ == "schedule"
+        assert model.steps_.tolist() == [2, 4]
 
     def test_given_regions_replace_attention(self):
         """Fig. 5: one expert, true masks; the attention learns nothing."""
@@ -412,6 +569,52 @@ class TestFiles:
         one, other = model.decompose(images), loaded.decompose(images)
         np.testing.assert_array_equal(one.region, other.region)
 
+    @pytest.mark.parametrize("kind", [ECON, MONet])
+    def test_numpy_scalars(self, kind, images, tmp_path):
+        parameters = TINY_NETWORKS | dict(
+            latent_dim=np.int64(2), beta=np.float32(0.5), attention_channels=(np.int64(4),) * 3
+        )
+        model = kind(n_steps=np.int16(2), **parameters).fit(images, max_steps=np.int64(1))
+        model.save(tmp_path / "model")
+        loaded = kind.load(tmp_path / "model")
+        assert loaded.get_params() | {"rng": 0} == model.get_params()
+        assert_same_weights(weights_of(model), weights_of(loaded))
+
+    @pytest.mark.parametrize("kind", [ECON, MONet])
+    def test_parameters_changed_after_the_fit(self, kind, images, tmp_path):
+        """What is fitted stays: parameters are for the next fit."""
+        model = kind(n_steps=3, **TINY_NETWORKS).fit(images, max_steps=1)
+        before = model.get_params(), model.decompose(images)
+        draw = (lambda: model.sample([1, 3], 2, rng=0)) if kind is ECON else (
+            lambda: model.sample(2, rng=0)
+        )  # fmt: skip
+        image = draw().image
+        model.set_params(n_steps=2, latent_dim=5, n_features=8, beta=3.0, batch_size=7)
+        if kind is ECON:
+            model.n_experts = 9
+            with pytest.raises(ValueError, match="experts must be in 0 to 3; got 5"):
+                model.sample([5])
+            like = np.concatenate([images] * 4)
+            assert len(model.sample(model.decompose(like).winner[0], 2, like=like).image) == 2
+        np.testing.assert_array_equal(draw().image, image)
+        np.testing.assert_array_equal(model.decompose(images).region, before[1].region)
+        model.save(tmp_path / "model")
+        loaded = kind.load(tmp_path / "model")
+        assert loaded.get_params() | {"rng": 0} == before[0]
+        np.testing.assert_array_equal(loaded.decompose(images).region, before[1].region)
+        loaded.set_params(n_steps=1).save(tmp_path / "model")
+        assert kind.load(tmp_path / "model").n_steps == 3
+        assert model.fit(images, max_steps=1).decompose(images).region.shape[1] == 2
+
+    def test_folders_are_no_targets(self, model, tmp_path):
+        with pytest.raises(FileNotFoundError, match="there is no folder .*no"):
+            model.save(tmp_path / "no" / "model")
+        with pytest.raises(IsADirectoryError, match="is a folder. Name a file in it"):
+            model.save(tmp_path)
+        with pytest.raises(IsADirectoryError, match="is a folder. Name a file in it"):
+            model.save(".")
+        assert not list(tmp_path.iterdir())
+
     def test_damaged_and_wrong_files(self, model, tmp_path):
         path = tmp_path / "model"
         model.save(path)
@@ -470,6 +673,7 @@ class TestInput:
             (dict(competition="color"), ValueError, "competition must be one of"),
             (dict(competition=-1), ValueError, "competition must be a finite number >= 0"),
             (dict(least_region=2), ValueError, "least_region"),
+            (dict(callback=5), TypeError, "callback must be callable or None; got 5"),
             (dict(patience=0), ValueError, "patience must be an integer >= 1"),
         ],
     )
@@ -523,3 +727,18 @@ class TestMONet:
             for (_, region, means, *_), sigma in zip(parts, (0.09, 0.11))
         )
         torch.testing.assert_close(loss, -density.log().sum((1, 2)), rtol=1e-4, atol=1e-2)
+
+    def test_divergences_are_weighed(self, images):
+        x = as_network_input(torch.from_numpy(images))
+        plain, model = (MONet(3, **TINY_NETWORKS, beta=b, gamma=g) for b, g in ((0, 0), (1e3, 7)))
+        plain, module = (m._seeded_module((16, 16), 0) for m in (plain, model))
+        fit, loss = (
+            m.loss(x, None, None, torch.Generator().manual_seed(0)) for m in (plain, module)
+        )
+        parts = list(module._parts(x, 3, torch.Generator().manual_seed(0)))
+        _, regions, _, logits, latents = zip(*parts)
+        found, painted = (torch.stack(y, dim=-1) for y in (regions, logits))
+        kl = kl_divergence(Categorical(probs=found), Categorical(logits=painted))
+        terms = 1e3 * sum(latents), 7 * kl.sum((1, 2, 3))
+        assert min(term.min() for term in terms) > 1  # the losses are rounded at 1e-3
+        torch.testing.assert_close(loss - fit, sum(terms), rtol=1e-3, atol=1e-2)

@@ -103,10 +103,12 @@ class ECON(SceneModel):
     size_ : tuple of two ints
         Height and width of images.
     steps_, losses_, learning_rates_ : ndarray, (n_validations,)
-        Step, validation loss and learning rate of each validation.
+        Step, validation loss and learning rate of each validation. Where `max_steps` ends training
+        between two, there is one more.
     stopped_by_ : str
-        "schedule", "max_steps", "callback", or "interrupted" by Ctrl-C, which keeps what was
-        learned.
+        "schedule", "max_steps", "callback", "interrupted" by Ctrl-C, which keeps what was learned,
+        or "diverged": a validation loss was not finite, and the weights are of no use. Then `fit`
+        warns, and ``last.ckpt`` is that of the validation before.
 
     Raises
     ------
@@ -222,6 +224,8 @@ class ECON(SceneModel):
     ):  # fmt: skip
         """Learn from images.
 
+        The weights are those of the last step, not of the smallest validation loss.
+
         Parameters
         ----------
         images : array_like, (N, H, W, 3)
@@ -237,10 +241,11 @@ class ECON(SceneModel):
         max_steps : int, optional
             Training ends here if the schedule has not ended it before.
         checkpoints : path, optional
-            Folder for a checkpoint ``last.ckpt`` after each validation.
+            Folder for a checkpoint ``last.ckpt``, every `validate_every` steps.
         resume : bool
             Go on from the checkpoint, if there is one. The result is that of a run that was never
-            interrupted.
+            interrupted, if the images are the same. Other parameters are refused, but for
+            `callback`, `progress` and `rng`, whose seed is in the checkpoint.
 
         Returns
         -------
@@ -251,7 +256,13 @@ class ECON(SceneModel):
         ------
         TypeError, ValueError
             Images of another shape or out of [0, 1], too small for the networks, regions of
-            another shape; settings that the trainer brings.
+            another shape; settings that the trainer brings; a checkpoint that is damaged, or of
+            other parameters.
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            Training diverged.
         """
         if regions is not None:
             regions = check_regions(regions, check_images(images), self.n_steps)
@@ -320,15 +331,16 @@ class ECON(SceneModel):
         prior fall; then what is painted is small, or nothing. ``like`` mends that.
         """
         check_is_fitted(self, "module_")
-        experts = _check_experts(experts, check_int(n, "n", minimum=1), self.n_experts)
+        experts = _check_experts(experts, check_int(n, "n", minimum=1), len(self.module_.experts))
         chosen = np.unique(experts)
         moments = None if like is None else self._latent_moments(like, chosen)
         generator = torch.Generator().manual_seed(int(check_rng(rng).integers(2**31)))
+        latent_dim = self.module_.experts[0].decoder.latent_dim
         shapes = np.empty((*experts.shape, *self.size_), bool)
         appearances = np.empty((*shapes.shape, 3), np.float32)
         for k in chosen:
             where = experts == k
-            latents = torch.randn(int(where.sum()), self.latent_dim, generator=generator)
+            latents = torch.randn(int(where.sum()), latent_dim, generator=generator)
             if moments is not None:
                 mean, factor = moments[k]
                 latents = mean + latents @ factor.T
@@ -350,16 +362,16 @@ class ECON(SceneModel):
         moments = {}
         for k in experts:
             latents = found[k].cpu().double()
-            if len(latents) <= self.latent_dim:
+            latent_dim = latents.shape[1]
+            if len(latents) <= latent_dim:
                 raise ValueError(
                     f"like must be images in which expert {k} explains more than "
-                    f"{self.latent_dim} layers; got {len(latents)} in {len(images)} image(s). Pass "
+                    f"{latent_dim} layers; got {len(latents)} in {len(images)} image(s). Pass "
                     "more of them, or leave like out."
                 )
-            covariance = torch.atleast_2d(latents.T.cov()) + TINY_VARIANCE * torch.eye(
-                self.latent_dim, dtype=torch.float64
-            )
-            factor = torch.linalg.cholesky(covariance)
+            covariance = torch.atleast_2d(latents.T.cov())
+            ridge = TINY_VARIANCE * torch.eye(latent_dim, dtype=torch.float64)
+            factor = torch.linalg.cholesky(covariance + ridge)
             moments[k] = latents.mean(0).float(), factor.float()
         return moments
 

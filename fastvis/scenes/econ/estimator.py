@@ -2,17 +2,21 @@
 
 import json
 import os
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from ..._files import replacing
 from ..._random import check_rng
 from ..._validation import check_float, check_int
+from .arguments import check_target
 from .decomposition import Decomposition, check_images, check_regions
 from .training import Layered, Schedule, Training, as_network_input, train
 
@@ -56,7 +60,9 @@ class SceneModel(BaseEstimator):
         """Check and decompose; ``regions`` (N, T, H, W) are given to networks that take them."""
         check_is_fitted(self, "module_")
         images = check_images(images, size=self.size_)
-        n_steps = self.n_steps if n_steps is None else check_int(n_steps, "n_steps", minimum=1)
+        if n_steps is None:
+            n_steps = self.module_.n_steps
+        n_steps = check_int(n_steps, "n_steps", minimum=1)
         batch_size = check_int(batch_size, "batch_size", minimum=1)
         given = () if regions is None else (check_regions(regions, images, n_steps),)
         batches = [slice(i, i + batch_size) for i in range(0, len(images), batch_size)]
@@ -85,22 +91,33 @@ class SceneModel(BaseEstimator):
         self._check_parameters()
         images = check_images(images)
         schedule = self._schedule()
+        if regions is not None:
+            schedule = replace(schedule, warmup_steps=0)  # none with given regions
         max_steps = -1 if max_steps is None else check_int(max_steps, "max_steps", minimum=1)
         _check_trainer(trainer, max_steps, checkpoints, resume, self.progress, self.callback)
         layered, held_out = _split(images, regions, validation)
         seed = int(check_rng(self.rng).integers(2**31))
         size = images.shape[1:3]
+        config = self._config(size)
         module = self._seeded_module(size, seed)
         self._start(module, layered.images, seed)
-        training = Training(module, layered, held_out, schedule, seed)
+        same = {"class": config["class"], "size": config["size"], **config["parameters"]}
+        training = Training(module, layered, held_out, schedule, seed, same)
         stopped_by = train(
             training, trainer=trainer, max_steps=max_steps, checkpoints=checkpoints,
             resume=resume, progress=self.progress, callback=self.callback,
         )  # fmt: skip
-        self.module_, self.size_ = training.model.eval(), size
+        self.module_, self.size_, self._fitted = training.model.eval(), size, config
         steps, losses, rates = np.array(training.progress["history"]).reshape(-1, 3).T
         self.steps_, self.losses_, self.learning_rates_ = steps.astype(int), losses, rates
         self.stopped_by_ = stopped_by
+        if stopped_by == "diverged":
+            warnings.warn(
+                f"training ended: the validation loss is not finite at step {self.steps_[-1]}. "
+                "Take a smaller learning_rate, and fit again.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         return self
 
     def _seeded_module(self, size, seed):
@@ -122,21 +139,34 @@ class SceneModel(BaseEstimator):
             check_int(self.warmup_steps, "warmup_steps", minimum=0),
         )
 
+    def _config(self, size):
+        """What makes the networks and their training, of JSON's types."""
+        params = {k: v for k, v in self.get_params().items() if k not in _NOT_STORED}
+        config = {"class": type(self).__name__, "size": size, "parameters": params}
+        return json.loads(json.dumps(config, default=lambda x: x.item()))  # of NumPy
+
     def save(self, path):
         """Write parameters and weights to a safetensors file, named exactly ``path``.
 
-        The parameters are JSON in its header. A failed write leaves an older file as it was.
+        The parameters are those of the fit, as JSON in its header. A failed write leaves an older
+        file as it was.
 
         Parameters
         ----------
         path : str or path-like
+
+        Raises
+        ------
+        FileNotFoundError, IsADirectoryError
+            No such folder; the path of a folder.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
         """
         check_is_fitted(self, "module_")
-        params = {k: v for k, v in self.get_params().items() if k not in _NOT_STORED}
-        config = {"class": type(self).__name__, "size": list(self.size_), "parameters": params}
+        check_target(path)
         weights = {k: v.contiguous().cpu() for k, v in self.module_.state_dict().items()}
         with replacing(path) as temporary:
-            save_file(weights, temporary, metadata={"fastvis": json.dumps(config)})
+            save_file(weights, temporary, metadata={"fastvis": json.dumps(self._fitted)})
 
     @classmethod
     def load(cls, path):
@@ -173,7 +203,7 @@ class SceneModel(BaseEstimator):
         model = cls(**{k: tuple(v) if isinstance(v, list) else v
                        for k, v in config["parameters"].items()})  # fmt: skip
         model._check_parameters()
-        model.size_ = tuple(config["size"])
+        model.size_, model._fitted = tuple(config["size"]), config
         model.module_ = model._seeded_module(model.size_, 0).eval()
         model.module_.load_state_dict(weights)
         return model
@@ -199,6 +229,8 @@ def _split(images, regions, validation):
 
 
 def _check_trainer(trainer, max_steps, checkpoints, resume, progress, callback):
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable or None; got {callback!r}.")
     if resume and checkpoints is None:
         raise ValueError("checkpoints must name a folder for resume=True; got None.")
     ours = max_steps != -1 or checkpoints is not None or progress or callback is not None

@@ -41,7 +41,7 @@ class MONet(SceneModel):
     Attributes
     ----------
     module_, size_, steps_, losses_, learning_rates_, stopped_by_
-        See `ECON`.
+        See `ECON`, also for a training that diverges.
 
     Raises
     ------
@@ -107,7 +107,7 @@ class MONet(SceneModel):
         self, images, *, validation=None, trainer=None, max_steps=None, checkpoints=None,
         resume=False,
     ):  # fmt: skip
-        """Learn from images; parameters, result and errors as for `ECON.fit`."""
+        """Learn from images; parameters, result, errors and the warning as for `ECON.fit`."""
         return self._fit(images, None, validation, trainer, max_steps, checkpoints, resume)
 
     def sample(self, n=1, rng=None):
@@ -129,7 +129,7 @@ class MONet(SceneModel):
         n = check_int(n, "n", minimum=1)
         generator = torch.Generator().manual_seed(int(check_rng(rng).integers(2**31)))
         with torch.no_grad():
-            region, appearance = self.module_.sample(n, self.n_steps, generator)
+            region, appearance = self.module_.sample(n, self.module_.n_steps, generator)
         region = region.cpu().numpy()
         scope = 1 - np.cumsum(region, axis=1) + region
         pictures = np.ascontiguousarray(appearance.permute(0, 1, 3, 4, 2).cpu().numpy())

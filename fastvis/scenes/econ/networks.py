@@ -1,7 +1,8 @@
 """The networks of one expert: attention, encoder and decoder; imports torch.
 
-Tensors are ``(N, C, H, W)``. Experts are separate modules, run one after the other: on a CPU a loop
-over them is faster than grouped convolutions or `torch.vmap` over stacked weights.
+Tensors are ``(N, C, H, W)``. Experts are separate modules, run one after the other, the losers
+without gradients: a plain loop with gradients for all takes longer (`benchmarks/bench_econ.py`).
+`torch.vmap` over stacked weights was slower when measured on a CPU.
 """
 
 import torch

@@ -5,7 +5,7 @@ Each is a dict of parameters. The loop over them is the user's, on as many machi
     fits = Parallel(n_jobs=8)(
         delayed(fit)(ECON(**configuration)) for configuration in random_configurations(512, rng=0)
     )
-    best = min(fits, key=lambda model: model.losses_.min())
+    best = min(fits, key=lambda model: np.nan_to_num(model.losses_[-1], nan=np.inf))
 """
 
 import numpy as np

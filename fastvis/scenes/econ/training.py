@@ -6,6 +6,7 @@ resumed from a checkpoint goes on as if it had never stopped.
 
 import logging
 import math
+import pickle
 import signal
 import threading
 import warnings
@@ -25,6 +26,7 @@ CHUNK = 100  # images validated at once
 _EXPECTED = (  # of data that are in memory, and of a folder that is resumed from
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
+    ".*callbacks used to create the checkpoint.*",
     ".*GPU available but not used.*",
     ".*isinstance.treespec, LeafSpec.*",
     ".*`torch.jit.script` is deprecated.*",
@@ -94,11 +96,13 @@ class Training(lightning.LightningModule):
     train, validation : Layered
     schedule : Schedule
     seed : int
+    config : dict
+        What must be the same where a run goes on, of JSON's types.
     """
 
-    def __init__(self, model, train, validation, schedule, seed):
+    def __init__(self, model, train, validation, schedule, seed, config):
         super().__init__()
-        self.model, self.schedule, self.seed = model, schedule, seed
+        self.model, self.schedule, self.seed, self.config = model, schedule, seed, config
         self.train_data, self.validation_data = train, validation
         # history: step, loss and learning rate of validations; failures: since the best or a drop.
         self.progress = {"history": [], "best": math.inf, "failures": 0, "drops": 0}
@@ -111,10 +115,13 @@ class Training(lightning.LightningModule):
         self.log("validation_loss", loss, batch_size=len(batch[0]), prog_bar=True)
 
     def on_validation_epoch_end(self):
-        """Lower the learning rate, or end training, as the schedule says."""
+        """Lower the learning rate, or end training, as the schedule says or if it diverges."""
         loss = float(self.trainer.callback_metrics["validation_loss"])
         group = self.trainer.optimizers[0].param_groups[0]
         self.progress["history"].append([self.global_step, loss, group["lr"]])
+        if not math.isfinite(loss):
+            self.trainer.should_stop = True
+            return
         if self.global_step <= self.schedule.warmup_steps:
             return
         if loss < self.progress["best"]:
@@ -144,7 +151,9 @@ class Training(lightning.LightningModule):
         return DataLoader(self.validation_data, batch_size=None, sampler=chunks)
 
     def on_save_checkpoint(self, checkpoint):
-        checkpoint["fastvis"] = {"seed": self.seed, "progress": self.progress}
+        checkpoint["fastvis"] = {
+            "seed": self.seed, "progress": self.progress, "model": self.config
+        }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint):
         self.seed, self.progress = (checkpoint["fastvis"][key] for key in ("seed", "progress"))
@@ -156,6 +165,15 @@ class Training(lightning.LightningModule):
         generator = torch.Generator().manual_seed(int(seeds[0]))
         regions = regions.float() if regions.numel() else None
         return self.model.loss(as_network_input(images), regions, step, generator).mean()
+
+
+class _Checkpoints(ModelCheckpoint):
+    """Keeps where a run can go on: at a validation with a finite loss."""
+
+    def on_train_epoch_end(self, trainer, module):
+        history = module.progress["history"]  # an epoch that max_steps cut has no entry
+        if history and history[-1][0] == module.global_step and math.isfinite(history[-1][1]):
+            super().on_train_epoch_end(trainer, module)
 
 
 class _AfterValidation(Callback):
@@ -176,16 +194,49 @@ def train(
     """Run a `Training`, in a default trainer or the user's; return why it ended."""
     path = Path(checkpoints) / LAST if checkpoints is not None else None
     resume_from = str(path) if resume and path.is_file() else None
+    if resume_from is not None:
+        _check_checkpoint(path, training)
     with _quiet():
         if trainer is None:
             trainer = _default_trainer(max_steps, checkpoints, progress, callback)
         with _keeping_interrupts(trainer):
             trainer.fit(training, ckpt_path=resume_from, weights_only=True)
+            at_limit = 0 <= trainer.max_steps <= training.global_step
+            history = training.progress["history"]
+            if at_limit and (not history or history[-1][0] < training.global_step):
+                trainer.validate(training, verbose=False)
     if trainer.interrupted:
         return "interrupted"
-    if 0 <= trainer.max_steps <= training.global_step:
+    if history and not math.isfinite(history[-1][1]):
+        return "diverged"
+    if at_limit:
         return "max_steps"
     return "callback" if training.progress["drops"] < training.schedule.n_drops else "schedule"
+
+
+def _check_checkpoint(path, training):
+    """Refuse a checkpoint that cannot be read, or is of another training."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        stored = checkpoint["fastvis"].get("model", {})  # older ones do not have it
+        shapes = {name: x.shape for name, x in checkpoint["state_dict"].items()}
+    except (
+        RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError, AttributeError
+    ) as error:  # fmt: skip
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint of fit. It may be truncated. Remove it to "
+            "begin anew."
+        ) from error
+    remedy = "Go on with the same, or take another folder for checkpoints."
+    for name, value in stored.items():
+        got = training.config.get(name, value)
+        if got != value:
+            value, got = (tuple(x) if isinstance(x, list) else x for x in (value, got))
+            raise ValueError(f"{name} must be {value!r}, as in {path}; got {got!r}. {remedy}")
+    if shapes != {name: x.shape for name, x in training.state_dict().items()}:
+        raise ValueError(
+            f"{path} holds other networks, of another model or for images of another size. {remedy}"
+        )
 
 
 @contextmanager
@@ -212,7 +263,7 @@ def _default_trainer(max_steps, checkpoints, progress, callback):
     callbacks = [] if callback is None else [_AfterValidation(callback)]
     if checkpoints is not None:
         callbacks.append(
-            ModelCheckpoint(
+            _Checkpoints(
                 checkpoints,
                 Path(LAST).stem,
                 enable_version_counter=False,
