@@ -22,3 +22,12 @@ def replacing(path):
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_target(path):
+    """Refuse a file in a folder that is not there, and a folder."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder. Name a file in it.")

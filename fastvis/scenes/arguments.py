@@ -6,6 +6,7 @@ from .._validation import _as_array, check_array
 
 _BLOCK = 2**18  # numbers worked on at once: what fits into the cache
 _EXACT = 2**24  # float32 counts exactly up to here
+_MANY = 64  # objects, most of which cover few of the pixels
 
 
 def check_shapes(shapes, name="shapes", *, ndim=4, axes="(n, K, H, W)"):
@@ -64,7 +65,7 @@ def check_order(order, n, n_shapes=None, name="order"):
     for image 1.
     """
     order = _as_array(order, name)
-    if order.dtype.kind not in "iu":
+    if order.size and order.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers; got dtype {order.dtype}.")
     if order.ndim != 2 or len(order) != n or n_shapes not in (None, order.shape[1]):
         k = "K" if n_shapes is None else n_shapes
@@ -96,9 +97,17 @@ def overlaps(a, b):
     """Pixels that each two shapes share, (n, Ka, Kb), from bool (n, Ka, H, W), (n, Kb, H, W)."""
     n, n_pixels = len(a), a.shape[2] * a.shape[3]
     dtype = np.float32 if n_pixels <= _EXACT else np.float64
+    a, b = (s.reshape(*s.shape[:2], n_pixels) for s in (a, b))
     shared = np.empty((n, a.shape[1], b.shape[1]), dtype)
+    if max(shared.shape[1:]) > _MANY:
+        from scipy.sparse import csr_array
+
+        for i in range(n):
+            x, y = (csr_array(s[i], dtype=np.int32) for s in (a, b))
+            shared[i] = (x @ y.T).toarray()
+        return shared
     for rows in blocks(n, max(a.shape[1], b.shape[1], 1) * n_pixels):
-        x, y = (s[rows].reshape(-1, s.shape[1], n_pixels).astype(dtype) for s in (a, b))
+        x, y = (s[rows].astype(dtype) for s in (a, b))
         np.matmul(x, y.transpose(0, 2, 1), out=shared[rows])
     return shared
 

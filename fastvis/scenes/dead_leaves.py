@@ -1,19 +1,22 @@
 """Dead leaves: images of shapes that fall on each other until nothing else is seen."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from .._kernels import leaves as kernel
 from .._random import check_rng, item_seeds
-from .._validation import check_array, check_choice, check_float, check_int, check_size
+from .._validation import _as_array, check_array, check_choice, check_float, check_int, check_size
 from .scenes import Scenes
 
 LEAVES = ("disk", "ellipse", "rectangle", "polygon", "star")
 N_FIELDS = 9  # random numbers of a leaf: radius, y, x, angle, aspect, corners, three of its look
 FIRST_CHUNK = 256  # leaves drawn at once until an image is covered; then twice as many
 MAX_LEAVES = 10_000_000  # of an image
+AT_ONCE = 2**17  # leaves, of several images, or part of an image's: about 50 MB
 MAX_SHAPES = 2**32  # bytes of whole shapes
+SHAPES_AT_ONCE = 2**24  # bytes
 STAR = 0.5  # radius of a star's notches, relative to its points
 
 
@@ -38,11 +41,16 @@ class PowerLaw:
 
     def quantile(self, u):
         """The radius below which a share ``u`` of leaves lies."""
-        if self.exponent == 1:
-            return self.low * (self.high / self.low) ** u
-        power = 1 - self.exponent
-        ratio = (self.high / self.low) ** power
-        return self.low * (1 + u * (ratio - 1)) ** (1 / power)
+        span, power = math.log(self.high) - math.log(self.low), 1 - self.exponent
+        t = power * span  # u is the share of exp(power * log_radius) on its way from 1 to exp(t)
+        if power == 0:
+            log_radius = u * span
+        elif t > -1:
+            log_radius = np.log1p(u * np.expm1(t)) / power
+        else:  # expm1 would lose the last digits of large radii
+            with np.errstate(divide="ignore"):  # exp(t) may be 0
+                log_radius = np.log(1 - u + u * np.exp(t)) / power
+        return np.minimum(self.low * np.exp(log_radius), self.high)
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ class DeadLeaves:
         place. A leaf larger than the patch shows it repeatedly; then periodic patches have no
         seams, such as `fastvis.textures.synthesize` makes with ``padding="periodic"``.
     n_leaves : int, optional
-        So many leaves on a background, and not until all is covered.
+        So many leaves on a background, seen or not, and not until all is covered; at most 10
+        million.
     background : sequence of three ints, optional
         Its color, 0 to 255; black by default.
     antialias : bool
@@ -134,14 +143,16 @@ class DeadLeaves:
         self.size = check_size(size)
         self.leaf = check_choice(leaf, "leaf", LEAVES) if isinstance(leaf, str) else _atlas(leaf)
         self.radius = _check_radius(radius, self.leaf)
-        self.color = color if isinstance(color, str) else _palette(color)
+        self.color = color if isinstance(color, str) else _check_colors(color, "color")
         if isinstance(color, str):
             check_choice(color, "color", ("uniform",))
         self.texture = None if texture is None else _check_texture(texture, self.color)
         self.n_leaves = n_leaves
         if n_leaves is not None:
-            check_int(n_leaves, "n_leaves", minimum=1)
-        self.background = _palette([(0, 0, 0) if background is None else background])[0]
+            check_int(n_leaves, "n_leaves", minimum=1, maximum=MAX_LEAVES)
+        self.background = np.zeros(3, np.uint8)
+        if background is not None:
+            self.background = _check_colors(background, "background")
         self.antialias = bool(antialias)
 
     def sample(self, n, rng=None, *, shapes=False):
@@ -163,7 +174,9 @@ class DeadLeaves:
             Labels number the leaves from the front; those that lie outside the image are left out.
             ``table`` has "y", "x", "radius" and "angle" of each, and its "color", or "texture"
             (index of the patch) and "crop" (pixel (i, j) is that of the patch at (i + crop[0],
-            j + crop[1]), periodically).
+            j + crop[1]), periodically). It holds all leaves that fell until the image was covered,
+            also hidden ones, and as many rows for each image: about 40 bytes each, which small
+            radii make many (330,000 an image of 64 x 64 pixels for PowerLaw(0.1, 8), or 13 MB).
 
         Raises
         ------
@@ -190,20 +203,22 @@ class DeadLeaves:
         n = check_int(n, "n", minimum=1)
         seeds = item_seeds(check_rng(rng), n)
         canvas = _Canvas(n, self.size, self.background, self.antialias, shapes)
-        is_open, first, chunk = np.arange(n), 0, FIRST_CHUNK
-        while first < MAX_LEAVES:
-            if self.n_leaves is not None:
-                chunk = min(chunk, self.n_leaves - first)
-            if len(is_open) == 0 or chunk == 0:
-                return canvas.scenes()
-            u = kernel.uniforms(seeds[is_open], N_FIELDS * first, N_FIELDS * chunk)
-            canvas.add(is_open, *self._fall(u.reshape(-1, N_FIELDS)))
-            is_open = is_open[canvas.is_open(is_open)]
-            first, chunk = first + chunk, 2 * chunk
-        raise ValueError(
-            f"radius must be large enough to cover the image; {MAX_LEAVES:,} leaves did not. "
-            "Pass larger ones, or n_leaves."
-        )
+        at, first, chunk = np.arange(n), 0, FIRST_CHUNK
+        most = MAX_LEAVES if self.n_leaves is None else self.n_leaves
+        while first < most and len(at):
+            last = min(first + chunk, most)
+            for images, start, stop in _pieces(at, first, last):
+                u = kernel.uniforms(seeds[images], N_FIELDS * start, N_FIELDS * (stop - start))
+                canvas.add(images, *self._fall(u.reshape(-1, N_FIELDS)), blank=start == 0)
+            if self.n_leaves is None:
+                at = at[canvas.is_open(at)]
+            first, chunk = last, 2 * chunk
+        if len(at) and self.n_leaves is None:
+            raise ValueError(
+                f"radius must be large enough to cover the image; {MAX_LEAVES:,} leaves did not. "
+                "Pass larger ones, or n_leaves."
+            )
+        return canvas.scenes()
 
     def _fall(self, u):
         """Leaves of these random numbers; what the table says of them; their patches, if any."""
@@ -236,7 +251,7 @@ class DeadLeaves:
         """How far from its center a leaf may be seen."""
         if self.radius is None:
             return max(self.leaf.shape[1:]) / 2 + 1
-        return self.radius.quantile(np.array(1.0))
+        return float(self.radius.high)
 
     def _leaves(self, centers, radius, u):
         """The kernel's leaves, and their angles."""
@@ -281,8 +296,11 @@ class _Canvas:
             self.veil = np.ones((n, *size), np.float32)
             self.sums = np.zeros((n, *size, 3), np.float32)
 
-    def add(self, at, leaves, table, patches):
-        """Put leaves behind those that are there: as many on each of the images ``at``."""
+    def add(self, at, leaves, table, patches, *, blank):
+        """Put leaves behind those that are there: as many on each of the images ``at``.
+
+        blank: nothing is there.
+        """
         image = np.repeat(np.arange(len(at)), len(leaves.kinds) // len(at))
         inside = self._near(leaves, 0)
         offsets = np.searchsorted(image[inside], np.arange(len(at) + 1))
@@ -291,7 +309,6 @@ class _Canvas:
         self._check_shapes()
 
         seen, names = leaves.at(inside, offsets), (slots + 1).astype(np.int32)
-        blank = not self.leaves
         if self.veil is None:
             look = _look(table, patches, inside)
             colored = {"images": self.images, "background": self.background}
@@ -316,13 +333,12 @@ class _Canvas:
 
     def scenes(self):
         n, most = len(self.labels), max(int(self.counts.max()), 1)
-        image, slots = (np.concatenate([t[i] for t in self.leaves]) for i in range(2))
         table = {}
-        for name in self.leaves[0][2]:
-            values = np.concatenate([t[2][name] for t in self.leaves])
-            missing = {"f": np.nan, "i": -1, "u": 0}[values.dtype.kind]
-            table[name] = np.full((n, most, *values.shape[1:]), missing, values.dtype)
-            table[name][image, slots] = values
+        for name, like in self.leaves[0][2].items():
+            missing = {"f": np.nan, "i": -1, "u": 0}[like.dtype.kind]
+            table[name] = np.full((n, most, *like.shape[1:]), missing, like.dtype)
+            for image, slots, columns in self.leaves:
+                table[name][image, slots] = columns[name]
         present = np.arange(most) < self.counts[:, None]
         # slot 0 is in front
         order = np.where(present, self.counts[:, None] - 1 - np.arange(most), -1)
@@ -335,8 +351,12 @@ class _Canvas:
         if self.shapes is None:
             return None
         whole = np.zeros((len(self.labels), most, *self.size), bool)
+        step = max(1, SHAPES_AT_ONCE // whole[0, 0].size)
         for (image, slots, _), leaves in zip(self.leaves, self.shapes):
-            whole[image, slots] = kernel.whole_shapes(leaves, *self.size)
+            for start in range(0, len(slots), step):
+                rows = slice(start, start + step)
+                some = leaves.at(rows, ())
+                whole[image[rows], slots[rows]] = kernel.whole_shapes(some, *self.size)
         return whole
 
     def _near(self, leaves, margin):
@@ -355,6 +375,14 @@ class _Canvas:
             )
 
 
+def _pieces(at, first, last):
+    """Images and ranges of leaves, together ``at`` and [first, last), at most AT_ONCE at a time."""
+    step = max(1, AT_ONCE // (last - first))
+    for i in range(0, len(at), step):
+        for start in range(first, last, AT_ONCE):
+            yield at[i : i + step], start, min(start + AT_ONCE, last)
+
+
 def _look(table, patches, picked):
     """Colors or textures of some leaves, as the kernels take them."""
     if patches is None:
@@ -367,10 +395,10 @@ class _Constant:
     """All leaves of one radius."""
 
     def __init__(self, radius):
-        self.radius = radius
+        self.high = radius
 
     def quantile(self, u):
-        return np.full(np.shape(u), self.radius)
+        return np.full(np.shape(u), self.high)
 
 
 # Arguments
@@ -387,7 +415,7 @@ def _check_radius(radius, leaf):
 
 
 def _atlas(masks):
-    masks = np.asarray(masks)
+    masks = _as_array(masks, "leaf")
     if masks.dtype != bool or masks.ndim != 3 or masks.size == 0:
         raise ValueError(
             f"leaf must be one of {', '.join(map(repr, LEAVES))} or masks of bool (m, h, w); "
@@ -398,17 +426,25 @@ def _atlas(masks):
     return np.ascontiguousarray(masks)
 
 
-def _palette(colors):
-    colors = check_array(colors, "color", ndim=2, axes="(m, 3)")
-    if colors.shape[1] != 3 or (colors < 0).any() or (colors > 255).any():
-        raise ValueError(f"color must have rows of three in [0, 255]; got shape {colors.shape}.")
+def _check_colors(colors, name):
+    """A palette (m, 3), or the background (3,), as uint8."""
+    ndim, axes = (1, "(3,)") if name == "background" else (2, "(m, 3)")
+    colors = check_array(colors, name, ndim=ndim, axes=axes)
+    if colors.shape[-1] != 3:
+        raise ValueError(f"{name} must have shape {axes}; got {colors.shape}.")
+    bad = (colors < 0) | (colors > 255) | (colors != np.floor(colors))
+    if bad.any():
+        raise ValueError(
+            f"{name} must have whole numbers of 0 to 255; got {colors[bad][0]:g}. Floats in [0, 1] "
+            f"become such by np.round(255 * {name}).astype(np.uint8)."
+        )
     return colors.astype(np.uint8)
 
 
 def _check_texture(patches, color):
     if not isinstance(color, str):
         raise ValueError("texture must come without color: its patches have their own.")
-    patches = np.asarray(patches)
+    patches = _as_array(patches, "texture")
     if patches.dtype != np.uint8 or patches.ndim != 4 or patches.shape[3] != 3 or not patches.size:
         raise ValueError(
             "texture must be uint8 patches (m, h, w, 3); got shape "

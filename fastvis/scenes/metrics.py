@@ -219,13 +219,14 @@ def amodal_iou(true_shapes, predicted_shapes):
     true_shapes : array_like of bool or float, (n, K, H, W)
         Whole shapes of the objects, without the background. Empty ones stand for no object.
     predicted_shapes : array_like of bool or float, (n, J, H, W)
-        In any order and number, the background's among them or not. Floats in [0, 1] count where
-        they are above 0.5.
+        In any order and number, the background's among them or not; J may be 0. Floats in [0, 1]
+        count where they are above 0.5.
 
     Returns
     -------
     ndarray of float64, (n,)
-        In [0, 1]: the sum over matched pairs divided by the number of true shapes; NaN without any.
+        In [0, 1]: the sum over matched pairs divided by the number of true shapes, so 0 if no shape
+        is predicted; NaN without a true one.
 
     Raises
     ------
@@ -304,7 +305,8 @@ def depth_order_accuracy(true_shapes, true_order, predicted_shapes, predicted_or
     -------
     ndarray of float64, (n,)
         In [0, 1]. A pair counts 1 in the true order, 0 in the other, 0.5 if one of the two has no
-        partner or its partner no known depth. NaN if no objects overlap.
+        partner (all, if no shape is predicted) or its partner no known depth. NaN if no objects
+        overlap.
 
     Raises
     ------
@@ -324,8 +326,9 @@ def depth_order_accuracy(true_shapes, true_order, predicted_shapes, predicted_or
     true_depth = depths(check_order(true_order, *true.shape[:2], "true_order"))
     depth = depths(check_order(predicted_order, *predicted.shape[:2], "predicted_order"))
     partners = match_shapes(true, predicted)
-    depth = np.take_along_axis(depth, np.maximum(partners, 0), axis=1)
-    known = (partners >= 0) & (depth >= 0)
+    depth = np.pad(depth, ((0, 0), (0, 1)), constant_values=-1)  # partner -1 is the last
+    depth = np.take_along_axis(depth, partners, axis=1)
+    known = depth >= 0
     agree = np.sign(_differences(true_depth)) == np.sign(_differences(depth))
     score = np.where(known[:, :, None] & known[:, None], agree, 0.5)
     present = true_depth >= 0
@@ -493,7 +496,11 @@ def _largest(masks):
 
 def _check_two(true_shapes, predicted_shapes):
     true = _as_hard(check_shapes(true_shapes, "true_shapes"))
-    predicted = _as_hard(check_shapes(predicted_shapes, "predicted_shapes"))
+    predicted = _as_array(predicted_shapes, "predicted_shapes")
+    if predicted.ndim == 4 and predicted.shape[1] == 0:  # nothing was found
+        predicted = np.zeros(predicted.shape, bool)
+    else:
+        predicted = _as_hard(check_shapes(predicted, "predicted_shapes"))
     if (len(true), *true.shape[2:]) != (len(predicted), *predicted.shape[2:]):
         raise ValueError(
             "true_shapes and predicted_shapes must have the same n, H and W of (n, K, H, W); got "

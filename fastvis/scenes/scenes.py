@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import replacing
+from .._files import check_target, replacing
 from .._validation import _as_array
 from .arguments import check_labels, check_order, count_labels, depths, overlaps
 
@@ -167,14 +167,22 @@ class Scenes:
             f"object{'' if most == 1 else 's'}{'; ' * bool(known)}{', '.join(known)})"
         )
 
-    def as_torch(self):
-        """The images as a data set for torch: float32 tensors (3, H, W) in [0, 1].
+    def as_torch(self, *, targets=False):
+        """A data set for torch: images as float32 tensors (3, H, W) in [0, 1].
+
+        Parameters
+        ----------
+        targets : bool
+            Give pairs of an image and a dict of tensors, what is known of it: "labels" (H, W) and
+            "order" (K,), int64; "shapes" (K, H, W) and "present" (K,), bool; the columns of
+            "table" (K, ...) in a dict of their own. What is not known is left out. Without, images
+            alone, which files read faster.
 
         Returns
         -------
-        TorchImages
-            A map-style data set, as `torch.utils.data.DataLoader` takes it; other processes may
-            work on it.
+        TorchScenes
+            A map-style data set, as `torch.utils.data.DataLoader` takes it, and makes batches of
+            pairs, too; other processes may work on it.
 
         Examples
         --------
@@ -182,8 +190,11 @@ class Scenes:
         >>> scenes = Scenes(np.full((5, 8, 8, 3), 255, np.uint8), np.zeros((5, 8, 8), int))
         >>> scenes.as_torch()[0].shape
         torch.Size([3, 8, 8])
+        >>> image, known = scenes.as_torch(targets=True)[0]
+        >>> sorted(known), known["labels"].shape
+        (['labels', 'present'], torch.Size([8, 8]))
         """
-        return TorchImages(self)
+        return TorchScenes(self, targets)
 
     def read_images(self, index):
         """``images[index]``; `SceneFile.read_images` reads the same from a file."""
@@ -253,12 +264,14 @@ class Scenes:
         ImportError
             h5py is missing.
         ValueError
-            The file is truncated, damaged, or of another layout; the message names it.
+            The file is truncated, of another layout, or cannot be unpacked; the message names it.
 
         Notes
         -----
         Files of others need ``image``, ``mask`` and ``visibility`` as `save` explains them, the
         first slot being the background; arrays of one value for each slot become the table.
+        HDF5 has no checksums of all it writes: a file of the right layout with a few wrong bits may
+        be read without an error.
         """
         with SceneFile(path) as file:
             scenes = file[:]
@@ -366,9 +379,9 @@ class SceneFile:
         height, width = self._datasets["image"].shape[1:3]
         return f"SceneFile({str(self.path)!r}: {len(self)} images of {height} x {width} pixels)"
 
-    def as_torch(self):
-        """The images as a data set for torch: see `Scenes.as_torch`."""
-        return TorchImages(self)
+    def as_torch(self, *, targets=False):
+        """A data set for torch: see `Scenes.as_torch`."""
+        return TorchScenes(self, targets)
 
     def read_images(self, index):
         """Read images alone, (n, H, W, 3) uint8: faster than all that is known of them."""
@@ -396,7 +409,7 @@ class ScenesWriter:
     """Write scenes to a file piece by piece.
 
     The file appears under its name when the block ends; an error or interrupt inside the block
-    leaves an older one as it was.
+    leaves an older one as it was. Each block writes a new file.
 
     Parameters
     ----------
@@ -423,14 +436,13 @@ class ScenesWriter:
 
     def __init__(self, path):
         self.path = Path(path)
-        self._file = self._like = None
-        self._n = 0
+        self._file = None
 
     def __enter__(self):
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {self.path.parent}.")
-        if self.path.is_dir():
-            raise IsADirectoryError(f"{self.path} is a folder. Name a file in it.")
+        if self._file is not None:
+            raise ValueError(f"{self.path} is being written already, by a block of this writer.")
+        self._like, self._n, self._broken = None, 0, False
+        check_target(self.path)
         self._context = self._writing()
         self._context.__enter__()
         return self
@@ -444,10 +456,17 @@ class ScenesWriter:
         with replacing(self.path) as temporary, h5py.File(temporary, "x") as self._file:
             try:
                 yield
+                self._refuse_broken()
                 if not self._n:
                     raise ValueError(f"{self.path} was not written: there are no scenes to save.")
             finally:
                 self._file = None
+
+    def _refuse_broken(self):
+        if self._broken:
+            raise RuntimeError(
+                f"{self.path} was not written: an append failed half-way. Begin again."
+            )
 
     def append(self, scenes):
         """Write more scenes after those that are written.
@@ -461,9 +480,13 @@ class ScenesWriter:
         TypeError, ValueError
             Not Scenes; other sizes or other columns than the first; labels of absent objects;
             outside of the ``with`` block. Nothing of these scenes is written.
+        OSError
+            A full disk, for example. The file is lost: further calls and the end of the block are
+            a RuntimeError, and an older file stays.
         """
         if self._file is None:
             raise ValueError("append works inside the block of `with ScenesWriter(path) as ...`.")
+        self._refuse_broken()
         if not isinstance(scenes, Scenes):
             raise TypeError(f"scenes must be Scenes; got {type(scenes).__name__}.")
         if not len(scenes):
@@ -476,9 +499,11 @@ class ScenesWriter:
             self._file.attrs[_METADATA] = _as_attribute(scenes.metadata)
             self._like = like
         _check_like(like, self._like)
+        self._broken = True  # until all is written
         for part in parts:
             self._write(*part)
         self._n += len(scenes)
+        self._broken = False
 
     def _write(self, name, values, fill, slots):
         if name not in self._file:
@@ -512,19 +537,19 @@ class ScenesWriter:
 
     def _widen(self, name, values):
         """Labels of more than 255 objects, after some of fewer."""
-        self._file.move(name, "narrow")
+        narrow = self._file[name]
+        del self._file[name]  # its data stay as long as it is held
         self._create(name, values, 0, False)
         self._file[name].resize(self._n, axis=0)
         for start in range(0, self._n, 1024):
-            self._file[name][start : start + 1024] = self._file["narrow"][start : start + 1024]
-        del self._file["narrow"]
+            self._file[name][start : start + 1024] = narrow[start : start + 1024]
 
 
-class TorchImages:
-    """Images of `Scenes` or of a `SceneFile` as float32 tensors (3, H, W) in [0, 1]."""
+class TorchScenes:
+    """`Scenes` or a `SceneFile` as tensors: see `Scenes.as_torch`."""
 
-    def __init__(self, scenes):
-        self.scenes = scenes
+    def __init__(self, scenes, targets=False):
+        self.scenes, self.targets = scenes, targets
 
     def __len__(self):
         return len(self.scenes)
@@ -536,8 +561,28 @@ class TorchImages:
         """Several at once: what a DataLoader asks for where it can."""
         import torch
 
-        pixels = torch.from_numpy(self.scenes.read_images(np.asarray(indices, int)))
-        return list(pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255)
+        indices = np.asarray(indices, int)
+        scenes = self.scenes[indices] if self.targets else None
+        pixels = self.scenes.read_images(indices) if scenes is None else scenes.images
+        pixels = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+        images = list(pixels.to(torch.float32) / 255)
+        return images if scenes is None else list(zip(images, _as_targets(scenes)))
+
+
+def _as_targets(scenes):
+    """What is known of each scene, as tensors."""
+    import torch
+
+    known = {name: getattr(scenes, name) for name in ("labels", "order", "shapes", "present")}
+    known = {name: torch.from_numpy(x) for name, x in known.items() if x is not None}
+    for name in {"labels", "order"} & set(known):
+        known[name] = known[name].long()
+    table = {name: torch.from_numpy(column) for name, column in scenes.table.items()}
+    for i in range(len(scenes)):
+        target = {name: x[i] for name, x in known.items()}
+        if table:
+            target["table"] = {name: x[i] for name, x in table.items()}
+        yield target
 
 
 def _as_datasets(scenes):
@@ -597,10 +642,10 @@ def _check_table(table, n):
         raise TypeError(f"table must be a dict of arrays (n, K, ...); got {type(table).__name__}.")
     checked = {}
     for name, column in (table or {}).items():
-        if not isinstance(name, str) or not name or "/" in name or name in _RESERVED:
+        if not isinstance(name, str) or name in ("", ".", *_RESERVED) or set(name) & {"/", "\0"}:
             raise ValueError(
-                f"table must have names other than {', '.join(_RESERVED)}, without '/'; got "
-                f"{name!r}."
+                f"table must have names other than {', '.join(_RESERVED)} and '.', without '/' and "
+                f"zero bytes, as files need them; got {name!r}."
             )
         column = _as_array(column, f"table[{name!r}]")
         if column.dtype.kind not in "biuf":

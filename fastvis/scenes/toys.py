@@ -6,10 +6,11 @@ import numpy as np
 
 from .._kernels import leaves as kernel
 from .._random import check_rng, item_seeds
-from .._validation import check_choice, check_float, check_int, check_size
+from .._validation import check_array, check_choice, check_float, check_int, check_size
 from .scenes import Scenes
 
 CORNERS = {"circle": 0, "square": 4, "triangle": 3}
+LEAST = {"circle": 0.75, "square": 1.0, "triangle": 1.5}  # radii: a pixel in them for any turn
 COLORS = {"circle": (255, 0, 0), "square": (0, 255, 0), "triangle": (0, 0, 255)}
 DARK, LIGHT = 128, 128  # backgrounds are below, random colors of objects not
 N_FIELDS = 9  # random numbers of an object: class, depth, radius, y, x, angle, three of the color
@@ -51,6 +52,8 @@ def sprites(
         channel).
     radius : (float, float), optional
         Range of the circle around an object, pixels; by default 0.14 to 0.22 of the shorter side.
+        At least 0.75 for circles, 1 for squares and 1.5 for triangles: smaller ones may lie between
+        pixels.
     rotated : bool
         Turn each object by a random angle; upright otherwise.
     frequencies : sequence of float, optional
@@ -58,8 +61,8 @@ def sprites(
         classes are drawn: with ``n_objects``.
     min_contrast : int
         Colors are drawn again until each object's differs by so much, in a channel, from the
-        background's and from all other objects'; 1 leaves no invisible objects. Only for random
-        colors.
+        background's and from all other objects'; 1 leaves no invisible objects. Only with random
+        ``colors``.
     rng : None, int or numpy.random.Generator
         Scene i is the same for any n and any number of threads. A Generator goes on where it was:
         two calls for 50 scenes are one for 100, which `ScenesWriter` can write to one file.
@@ -73,7 +76,8 @@ def sprites(
     Raises
     ------
     ValueError
-        A size that cannot hold the largest radius, no shapes, a number of objects below 1.
+        A size that cannot hold the largest radius, or too small for objects of a pixel, no shapes,
+        a number of objects below 1.
 
     Notes
     -----
@@ -93,11 +97,16 @@ def sprites(
     n = check_int(n, "n", minimum=1)
     height, width = check_size(size)
     shapes = _check_shapes(shapes)
-    low, high = _check_radius(radius, height, width)
+    low, high = _check_radius(radius, height, width, max(LEAST[shape] for shape in shapes))
     fewest, most = _check_n_objects(n_objects, len(shapes))
     weights = _check_frequencies(frequencies, n_objects, len(shapes))
     check_choice(colors, "colors", ("by_class", "random"))
     min_contrast = check_int(min_contrast, "min_contrast", minimum=0, maximum=255)
+    if min_contrast and colors == "by_class":
+        raise ValueError(
+            f"min_contrast must come with colors='random', as those of classes are not drawn; got "
+            f"{min_contrast}."
+        )
 
     seeds = item_seeds(check_rng(rng), n)
     u = kernel.uniforms(seeds, 0, N_SCENE + most * N_FIELDS)
@@ -189,22 +198,30 @@ def _where_present(values, present):
 
 
 def _check_shapes(shapes):
-    shapes = (shapes,) if isinstance(shapes, str) else tuple(shapes)
+    try:
+        shapes = (shapes,) if isinstance(shapes, str) else tuple(shapes)
+    except TypeError:
+        raise TypeError(f"shapes must be a sequence of names; got {shapes!r}.") from None
     if not shapes:
         raise ValueError("shapes must name at least one class; got none.")
     return tuple(check_choice(shape, f"shapes[{i}]", CORNERS) for i, shape in enumerate(shapes))
 
 
-def _check_radius(radius, height, width):
+def _check_radius(radius, height, width, least):
     shorter = min(height, width)
     if radius is None:
         radius = 0.14 * shorter, 0.22 * shorter
     try:
         low, high = radius
-    except TypeError:
-        raise TypeError(f"radius must be (low, high); got {radius!r}.") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"radius must be (low, high); got {radius!r}.") from None
     low = check_float(low, "radius[0]", minimum=0, strict=True)
     high = check_float(high, "radius[1]", minimum=low)
+    if low < least:
+        raise ValueError(
+            f"radius must be at least {least:g}, so that each object has a pixel; got {low:g} for "
+            f"a size of {height} x {width}. Pass a larger one, or a larger size."
+        )
     if 2 * high > shorter - 1:
         raise ValueError(
             f"radius must be at most {(shorter - 1) / 2:g}, so that objects lie inside the image; "
@@ -220,6 +237,8 @@ def _check_n_objects(n_objects, n_classes):
         low, high = n_objects
     except TypeError:
         low = high = n_objects
+    except ValueError:
+        raise ValueError(f"n_objects must be an int or (low, high); got {n_objects!r}.") from None
     low = check_int(low, "n_objects", minimum=1)
     return low, check_int(high, "n_objects", minimum=low)
 
@@ -231,10 +250,10 @@ def _check_frequencies(frequencies, n_objects, n_classes):
         raise ValueError(
             "frequencies must come with n_objects: without it there is one object of each class."
         )
-    weights = np.array([check_float(f, "frequencies", minimum=0) for f in frequencies])
-    if len(weights) != n_classes or not weights.any():
+    weights = check_array(frequencies, "frequencies", ndim=1, axes="(classes,)").astype(float)
+    if len(weights) != n_classes or (weights < 0).any() or not weights.any():
         raise ValueError(
-            f"frequencies must have one number for each of {n_classes} shape(s), not all zero; "
-            f"got {list(frequencies)}."
+            f"frequencies must have one number for each of {n_classes} shape(s), none below zero "
+            f"and not all zero; got {weights.tolist()}."
         )
     return weights

@@ -1,5 +1,7 @@
 """Dead leaves: stationarity against the closed form, what is drawn, streams, bad input."""
 
+from decimal import Decimal, localcontext
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from fastvis._kernels import leaves as kernel
 from fastvis._kernels import threads
 from fastvis._kernels.leaves import reference
 from fastvis.scenes import DeadLeaves, PowerLaw, Scenes, ScenesWriter, Uniform, composite
+from fastvis.scenes.dead_leaves import LEAVES, MAX_LEAVES, _Canvas
 
 
 def overlap(r, h):
@@ -39,6 +42,122 @@ def test_two_points_see_the_same_leaf_as_often_as_in_theory(radius):
                 assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
 
 
+@pytest.mark.parametrize("leaf", [*LEAVES, "masks"])
+def test_the_border_is_as_the_middle(rng, leaf):
+    radius = Uniform(4, 10)
+    if leaf == "masks":
+        leaf, radius = rng.random((2, 4, 15)) < 0.7, None
+    n = 3000
+    labels = DeadLeaves((13, 15), radius, leaf=leaf).sample(n, rng=1).labels
+    for down, right in ((0, 2), (2, 0)):
+        same = labels[:, : 13 - down, : 15 - right] == labels[:, down:, right:]
+        middle = same[:, 4:-4, 4:-4].mean(axis=(1, 2))
+        for line in (same[:, 0], same[:, -1], same[:, :, 0], same[:, :, -1]):
+            difference = line.mean(axis=1) - middle
+            assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(n)
+
+
+# Leaves as the docstring has them, one in each of many images
+
+LARGE = Uniform(9, 18)
+
+
+def one_leaf_each(leaf, radius=LARGE, n=400):
+    """Whole shapes of leaves with many pixels in the image, and their rows of the table."""
+    scenes = DeadLeaves((50, 53), radius, leaf=leaf, n_leaves=1).sample(n, rng=2, shapes=True)
+    large = scenes.shapes[:, 0].sum(axis=(1, 2)) > 150
+    table = {name: values[large, 0] for name, values in scenes.table.items()}
+    return scenes.shapes[large, 0], table
+
+
+def corners(radius, turns):
+    """Corners, (dy, dx), at angles that turn counter-clockwise on the screen."""
+    return np.stack([-radius * np.sin(turns), radius * np.cos(turns)], axis=1)
+
+
+def of_aspect(leaf, r, angle, aspect, center):
+    """An ellipse, or a rectangle of that circumscribed circle, with its longer axis at angle."""
+    if leaf == "ellipse":
+        return reference.ellipse(center, r, aspect * r, angle, 50, 53)
+    half = np.arctan(aspect) * np.array([1, -1, 1, -1]) + np.array([0, np.pi, np.pi, 2 * np.pi])
+    return reference.polygon(center, corners(r, angle + half), 50, 53)
+
+
+def with_corners(leaf, r, angle, n, center):
+    if leaf == "star":
+        length = np.tile([r, r / 2], n)
+        turns = angle + np.pi * np.arange(2 * n) / n
+        return reference.polygon(center, corners(length, turns), 50, 53)
+    turns = angle + 2 * np.pi * np.arange(n) / n
+    return reference.polygon(center, corners(r, turns), 50, 53)
+
+
+def assert_uniform(values, low, high):
+    """The largest distance of distributions (Kolmogorov, 0.1 %)."""
+    values = np.sort((np.asarray(values) - low) / (high - low))
+    n = len(values)
+    assert np.abs(values - (np.arange(n) + 0.5) / n).max() < 1.95 / np.sqrt(n) + 0.5 / n
+
+
+@pytest.mark.parametrize("leaf", ["ellipse", "rectangle"])
+def test_leaves_with_aspect_ratios(leaf):
+    shapes, table = one_leaf_each(leaf)
+    aspects, found = np.linspace(0.3, 1, 71), []
+    for k, shape in enumerate(shapes):
+        y, x, r, angle = (table[name][k] for name in ("y", "x", "radius", "angle"))
+        wrong = [(of_aspect(leaf, r, angle, a, (y, x)) != shape).sum() for a in aspects]
+        assert min(wrong) < 0.05 * shape.sum()  # aspects are tried in steps
+        found.append(aspects[np.argmin(wrong)])
+    assert min(found) < 0.4  # small ones have too few pixels to be among these
+    assert max(found) > 0.98
+    large = table["radius"] > 15
+    assert_uniform(table["angle"], 0, 2 * np.pi)
+    assert abs(np.mean(np.array(found)[large]) - 0.65) < 0.08
+
+
+@pytest.mark.parametrize("leaf", ["polygon", "star"])
+def test_leaves_with_corners(leaf):
+    shapes, table = one_leaf_each(leaf, n=600)
+    found = []
+    for k, shape in enumerate(shapes):
+        y, x, r, angle = (table[name][k] for name in ("y", "x", "radius", "angle"))
+        of = [np.array_equal(with_corners(leaf, r, angle, n, (y, x)), shape) for n in range(3, 9)]
+        assert sum(of) == 1
+        found.append(3 + np.argmax(of))
+    share = np.bincount(found, minlength=9)[3:] / len(found)
+    assert share.min() > 0.05
+    assert_uniform(table["angle"], 0, 2 * np.pi)
+
+
+def test_disks_and_masks_are_not_turned(rng):
+    shapes, table = one_leaf_each("disk", n=50)
+    for k, shape in enumerate(shapes):
+        center, r = (table["y"][k], table["x"][k]), table["radius"][k]
+        np.testing.assert_array_equal(shape, reference.ellipse(center, r, r, 0.0, 50, 53))
+    assert (table["angle"] == 0).all()
+    masks = rng.random((3, 22, 31)) < 0.7
+    shapes, table = one_leaf_each(masks, None, n=200)
+    found = []
+    for k, shape in enumerate(shapes):
+        center = (table["y"][k], table["x"][k])
+        of = [np.array_equal(reference.mask(center, mask, 50, 53), shape) for mask in masks]
+        assert sum(of) == 1
+        found.append(np.argmax(of))
+    assert np.bincount(found, minlength=3).min() > 0.2 * len(found)
+
+
+def test_places_radii_and_colors_are_independent():
+    scenes = DeadLeaves(30, Uniform(2, 9), leaf="star", n_leaves=40).sample(100, rng=0)
+    table = {name: values[scenes.present] for name, values in scenes.table.items()}
+    inside = (abs(table["y"] - 14.5) < 15) & (abs(table["x"] - 14.5) < 15)  # else large ones
+    for name, low, high in (("y", -0.5, 29.5), ("x", -0.5, 29.5), ("radius", 2, 9)):
+        assert_uniform(table[name][inside], low, high)
+    assert_uniform((table["color"][:, 1] + 0.5) / 256, 0, 1)
+    rows = [table[name][inside] for name in ("y", "x", "radius", "angle")]
+    correlation = np.corrcoef([*rows, *table["color"][inside].T])
+    assert np.abs(correlation - np.eye(7)).max() < 4 / np.sqrt(inside.sum())
+
+
 def test_every_pixel_is_covered():
     for leaf in ("disk", "ellipse", "rectangle", "polygon", "star"):
         assert DeadLeaves(40, PowerLaw(2, 20), leaf=leaf).sample(3, rng=0).labels.min() > 0
@@ -52,7 +171,25 @@ def test_radii_of_a_power_law():
     share = np.histogram(radii, edges)[0] / len(radii)
     expected = np.diff(-(edges**-2.0)) / (2**-2.0 - 20**-2.0)
     np.testing.assert_allclose(share, expected, atol=0.005)
-    assert PowerLaw(2, 20, 1).quantile(np.array(0.5)) == pytest.approx(np.sqrt(40))
+
+
+@pytest.mark.parametrize(
+    "law", [(10, 300, 3), (10, 300, 16), (1e-5, 1000, 3), (2, 20, 300), (2, 20, 0), (5, 5, 3)]
+    + [(2, 20, exponent) for exponent in (1, 1 + 1e-9, 1 - 1e-12, 0.9, 1.5)],
+)  # fmt: skip
+def test_quantiles_of_power_laws_to_the_last_digits(law):
+    u = [0, 1e-17, 1e-3, 0.3, 0.5, 0.999, 1 - 2**-30, 1 - 2**-53, 1]
+    low, high, exponent = map(Decimal, law)
+    with localcontext(prec=60):
+        span, power = (high / low).ln(), 1 - exponent
+        logs = [
+            x * span if power == 0 else (1 - x + x * (power * span).exp()).ln() / power
+            for x in map(Decimal, u)
+        ]
+        expected = [float(low * log.exp()) for log in logs]
+    radii = PowerLaw(*law).quantile(np.array(u))
+    np.testing.assert_allclose(radii, expected, rtol=2e-14)
+    assert radii.max() <= law[1]
 
 
 def test_seen_disks_are_those_of_the_table():
@@ -334,7 +471,15 @@ def test_splitmix64():
         ((9, 5.0), {"leaf": "blob"}, "leaf must be one of"),
         ((9, 5.0), {"leaf": np.ones((1, 3, 3), bool)}, "radius must be None with masks"),
         ((9, None), {"leaf": np.zeros((1, 3, 3), bool)}, "leaf must have masks with at least one"),
-        ((9, 5.0), {"color": [(0, 0, 300)]}, "color must have rows of three"),
+        ((9, 5.0), {"color": [(0, 0, 300)]}, "color must have whole numbers of 0 to 255; got 300"),
+        ((9, 5.0), {"color": [(0.5, 0, 1)]}, "color must have whole numbers .*; got 0.5. Floats"),
+        ((9, 5.0), {"color": [(1, 2)]}, r"color must have shape .m, 3.; got .1, 2."),
+        ((9, 5.0), {"background": (1, -2, 1)}, "background must have whole numbers .*; got -2"),
+        ((9, 5.0), {"background": (0, 0.25, 1)}, r"background .* got 0.25. .*255 . background"),
+        ((9, 5.0), {"background": 7}, "background must have 1 dimensions .3,."),
+        ((9, 5.0), {"n_leaves": MAX_LEAVES + 1}, "n_leaves must be .* <= 10000000"),
+        ((9, None), {"leaf": [[[True]], [[True], [True]]]}, "leaf must be an array"),
+        ((9, 5.0), {"texture": [[[[1, 2, 3]]], [[[1]]]]}, "texture must be an array"),
         ((9, 5.0), {"color": "red"}, "color must be one of 'uniform'"),
         ((9, 5.0), {"texture": np.zeros((2, 9, 9, 3))}, "texture must be uint8 patches"),
         ((9, 5.0), {"texture": np.zeros((9, 9, 3), np.uint8)}, "texture must be uint8 patches"),
@@ -350,11 +495,49 @@ def test_bad_input(arguments, options, message):
         DeadLeaves(*arguments, **options)
 
 
+def test_whole_numbers_may_be_floats():
+    model = DeadLeaves(9, 5.0, color=[(255.0, 0.0, 7.0)], background=[3.0, 2.0, 1.0], n_leaves=1)
+    images = model.sample(20, rng=0).images
+    assert set(map(tuple, images.reshape(-1, 3).tolist())) == {(255, 0, 7), (3, 2, 1)}
+
+
 def test_bad_laws():
     with pytest.raises(ValueError, match="low must be a finite number > 0"):
         PowerLaw(0, 3)
     with pytest.raises(ValueError, match="high must be a finite number >= 5"):
         Uniform(5, 3)
+
+
+def test_as_many_leaves_as_asked(monkeypatch):
+    # those that fall when all is covered, too; exactly the most is not too many
+    monkeypatch.setattr("fastvis.scenes.dead_leaves.MAX_LEAVES", 900)
+    for n in (300, 900):
+        n_objects = DeadLeaves(5, 40.0, n_leaves=n).sample(3, rng=0).n_objects
+        assert 0.95 * n < n_objects.min()  # few lie outside the image
+        assert n_objects.max() <= n
+
+
+@pytest.mark.parametrize("options", [{}, {"antialias": True}, {"n_leaves": 1200}])
+def test_large_samples_are_drawn_in_pieces(monkeypatch, options):
+    # few images at once, and parts of the leaves of one
+    model = DeadLeaves(16, PowerLaw(0.5, 6), leaf="star", **options)
+    whole = model.sample(7, rng=0, shapes=True)
+    assert whole.present.shape[1] > 300
+    sizes, add = [], _Canvas.add
+
+    def spy(self, at, leaves, *rest, **options):
+        sizes.append(len(leaves.kinds))
+        add(self, at, leaves, *rest, **options)
+
+    monkeypatch.setattr(_Canvas, "add", spy)
+    monkeypatch.setattr("fastvis.scenes.dead_leaves.AT_ONCE", 600)
+    monkeypatch.setattr("fastvis.scenes.dead_leaves.SHAPES_AT_ONCE", 16 * 16 * 11)
+    pieces = model.sample(7, rng=0, shapes=True)
+    assert max(sizes) <= 600
+    for name in ("images", "labels", "shapes", "order", "present"):
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+    for name, column in whole.table.items():
+        np.testing.assert_array_equal(pieces.table[name], column)
 
 
 def test_leaves_that_never_cover_the_image(monkeypatch):

@@ -1,6 +1,7 @@
 """Metrics of segmentation: their definitions by brute force, scikit-learn, edge cases."""
 
 import re
+import tracemalloc
 from itertools import combinations, permutations
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from fastvis.scenes import metrics
+from fastvis.scenes.arguments import overlaps
 
 SIZES = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4))
 PAIRS = SIZES.flatmap(
@@ -356,6 +358,49 @@ def test_objects_that_were_not_found():
     shapes = stack_of_three()
     value = metrics.depth_order_accuracy(shapes, [[0, 1, 2]], shapes[:, 1:], [[0, 1]])
     assert value == 0.75  # 1 below 2; 0 and 1 unknown
+
+
+def test_nothing_was_found():
+    shapes, nothing = stack_of_three(), np.zeros((1, 0, 1, 7), bool)
+    assert metrics.match_shapes(shapes, nothing).tolist() == [[-1, -1, -1]]
+    assert metrics.amodal_iou(shapes, nothing) == 0
+    assert metrics.depth_order_accuracy(shapes, [[0, 1, 2]], nothing, [[]]) == 0.5
+    assert np.isnan(metrics.amodal_iou(shapes & False, nothing)).all()
+    with pytest.raises(ValueError, match=re.escape("got (1, 3, 1, 7) and (1, 0, 1, 6)")):
+        metrics.amodal_iou(shapes, nothing[..., :6])
+
+
+def test_many_objects_are_as_few(rng, monkeypatch):
+    # many are multiplied as sparse matrices
+    true, predicted = rng.random((2, 70, 5, 6)) < 0.2, rng.random((2, 90, 5, 6)) < 0.2
+    true[:, 3] = False
+    orders = [np.array([rng.permutation(k) for _ in range(2)]) for k in (70, 90)]
+    assert (metrics.amodal_iou(true, predicted[:, :0]) == 0).all()
+
+    def values():
+        shared = overlaps(true, predicted)
+        depth = metrics.depth_order_accuracy(true, orders[0], predicted, orders[1])
+        return shared, metrics.amodal_iou(true, predicted), depth
+
+    sparse = values()
+    expected = np.einsum("nihw,njhw->nij", true.astype(int), predicted.astype(int))
+    np.testing.assert_array_equal(sparse[0], expected)
+    monkeypatch.setattr("fastvis.scenes.arguments._MANY", 1000)
+    for one, other in zip(sparse, values()):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_overlaps_of_thousands_of_shapes_take_little_memory():
+    shapes = np.zeros((1, 3000, 128, 128), bool)
+    for k in range(3000):
+        shapes[0, k, k % 125 : k % 125 + 3, k // 25 % 120 : k // 25 % 120 + 9] = True
+    tracemalloc.start()
+    shared = overlaps(shapes, shapes)
+    assert tracemalloc.get_traced_memory()[1] < 250e6  # dense shapes would take 400 MB
+    tracemalloc.stop()
+    assert (shared[0].diagonal() == 27).all()
+    assert shared[0, 0, 1] == 18
 
 
 def test_no_overlap_no_accuracy():

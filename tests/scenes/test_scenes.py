@@ -364,6 +364,23 @@ def test_more_than_255_objects_after_few(path):
         np.testing.assert_array_equal(scenes.labels[2 * i : 2 * i + 2], numbered(k).labels)
 
 
+def test_columns_may_have_any_other_name(path):
+    # also when labels are widened
+    column = np.arange(600).reshape(2, 300)
+    table = {name: column for name in ("narrow", "..", "mask2", "é", "a b", "x" * 300)}
+    labels = np.full((2, 4, 4), 300)
+    with ScenesWriter(path) as writer:
+        for k in (3, 300):
+            columns = {name: column[:, :k] for name, column in table.items()}
+            writer.append(Scenes(np.zeros((2, 4, 4, 3), np.uint8), labels * (k > 3), table=columns))
+    scenes = Scenes.load(path)
+    assert set(scenes.table) == set(table)
+    for column in scenes.table.values():
+        np.testing.assert_array_equal(column[:2, :3], table["narrow"][:, :3])
+        np.testing.assert_array_equal(column[2:], table["narrow"])
+    assert scenes.labels.max(axis=(1, 2)).tolist() == [0, 0, 300, 300]
+
+
 def test_large_objects_are_cut_into_chunks(path):
     make(2, (1200, 1000), (12, 12)).save(path)
     with h5py.File(path, "r") as file:
@@ -396,6 +413,51 @@ def test_a_failing_write_leaves_the_old_file(path, monkeypatch):
         make(seed=2).save(path)
     assert_same(Scenes.load(path), old)
     assert [p.name for p in path.parent.iterdir()] == ["scenes.hdf5"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_failed_append_that_is_caught(path, monkeypatch, error):
+    old = make(seed=1)
+    old.save(path)
+    write = ScenesWriter._write
+
+    def fail(self, name, *rest):
+        if name == "visibility":
+            raise error("no space left on device")
+        write(self, name, *rest)
+
+    def try_again(writer):
+        with writer:
+            writer.append(make(seed=2))
+            with monkeypatch.context() as patch:
+                patch.setattr(ScenesWriter, "_write", fail)
+                with pytest.raises(error):
+                    writer.append(make(seed=3))
+            with pytest.raises(RuntimeError, match="an append failed half-way. Begin again"):
+                writer.append(make(seed=3))
+
+    writer = ScenesWriter(path)
+    with pytest.raises(RuntimeError, match="not written: an append failed"):
+        try_again(writer)
+    assert_same(Scenes.load(path), old)
+    with writer:
+        writer.append(make(seed=4))
+    assert_same(Scenes.load(path), make(seed=4))
+    assert [p.name for p in path.parent.iterdir()] == ["scenes.hdf5"]
+
+
+def test_each_block_writes_a_new_file(path):
+    writer = ScenesWriter(path)
+    for n, size in ((6, (9, 7)), (4, (5, 5))):
+        with writer:
+            writer.append(make(n, size))
+        assert_same(Scenes.load(path), make(n, size))
+    with pytest.raises(ValueError, match="there are no scenes to save"), writer:
+        pass
+    with pytest.raises(ValueError, match="is being written already"), writer:  # noqa: PT012
+        writer.append(make())
+        writer.__enter__()
+    assert_same(Scenes.load(path), make(4, (5, 5)))
 
 
 def test_nothing_to_write(path):
@@ -612,6 +674,34 @@ def test_torch(from_file, workers, path):
     np.testing.assert_array_equal(torch.cat(batches).numpy(), expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of forking
+@pytest.mark.parametrize("from_file", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torch_with_what_is_known(from_file, workers, path):
+    torch = pytest.importorskip("torch")
+    scenes = make(10)
+    scenes.save(path)
+    data = (Scenes.open(path) if from_file else scenes).as_torch(targets=True)
+    image, known = data[3]
+    assert torch.equal(image, scenes.as_torch()[3])
+    assert {name: x.dtype for name, x in known.items() if name != "table"} == {
+        "labels": torch.int64, "order": torch.int64, "shapes": torch.bool, "present": torch.bool
+    }  # fmt: skip
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=4, num_workers=workers, multiprocessing_context="fork" if workers else None
+    )
+    batches = list(loader)
+    assert torch.equal(torch.cat([b[0] for b in batches]), torch.stack(list(scenes.as_torch())))
+    for name in ("labels", "order", "shapes", "present"):
+        joined = torch.cat([b[1][name] for b in batches]).numpy()
+        np.testing.assert_array_equal(joined, getattr(scenes, name))
+    for name, column in scenes.table.items():
+        joined = torch.cat([b[1]["table"][name] for b in batches]).numpy()
+        np.testing.assert_array_equal(joined, column)
+    plain = Scenes(scenes.images, scenes.labels).as_torch(targets=True)
+    assert set(plain[-1][1]) == {"labels", "present"}
+
+
 def test_importing_needs_neither_h5py_nor_torch():
     code = (
         "import sys, fastvis.scenes as s; s.Scenes, s.composite, s.metrics; "
@@ -670,6 +760,8 @@ TWO = np.zeros((2, 3, 8, 8), bool)
         ({"table": {"x": [["a"], ["b"]]}}, TypeError, "Put names into metadata"),
         ({"table": {"mask": np.ones((2, 1))}}, ValueError, "got 'mask'"),
         ({"table": {"a/b": np.ones((2, 1))}}, ValueError, "got 'a/b'"),
+        ({"table": {".": np.ones((2, 1))}}, ValueError, "got '.'"),
+        ({"table": {"a\0b": np.ones((2, 1))}}, ValueError, "got 'a\\x00b'"),
         ({"table": {3: np.ones((2, 1))}}, ValueError, "got 3"),
         ({"metadata": "classes"}, TypeError, "metadata must be a dict; got str"),
     ],

@@ -5,7 +5,7 @@ import pytest
 
 from fastvis._kernels import threads
 from fastvis.scenes import composite, sprites
-from fastvis.scenes.toys import COLORS
+from fastvis.scenes.toys import COLORS, LEAST
 
 KINDS = pytest.mark.parametrize(
     "options",
@@ -53,6 +53,29 @@ def test_shapes_are_those_of_the_table(options):
         # wholly inside
         area = {"circle": np.pi, "square": 2, "triangle": 3 * np.sqrt(3) / 4}[name] * radius**2
         assert scenes.shapes[i, k].sum() == pytest.approx(area, rel=0.15, abs=6)
+
+
+def test_objects_lie_inside_and_all_is_drawn_independently():
+    scenes = sprites(3000, size=(20, 31), colors="random", n_objects=2, rotated=True, rng=0)
+    table = scenes.table
+    y, x, r = table["y"], table["x"], table["radius"]
+    down, right = (y - r) / (19 - 2 * r), (x - r) / (30 - 2 * r)
+    assert min(down.min(), right.min()) >= 0
+    assert max(down.max(), right.max()) <= 1
+    background = [im[la == 0][0] for im, la in zip(scenes.images, scenes.labels)]
+    fields = [down, right, r, table["angle"], table["shape"], *np.moveaxis(table["color"], 2, 0)]
+    values = [f[:, k].astype(float) for f in fields for k in range(2)]
+    values += [*np.array(background, float).T, scenes.order[:, 0].astype(float)]
+    assert min(np.ptp(v) for v in values) > 0
+    assert np.abs(np.corrcoef(values) - np.eye(len(values))).max() < 4.5 / np.sqrt(3000)
+
+
+def test_the_smallest_objects_have_a_pixel():
+    for shape, least in LEAST.items():
+        for rotated in (False, True):
+            options = {"shapes": shape, "radius": (least, least), "rotated": rotated}
+            scenes = sprites(3000, size=9, rng=0, **options)
+            assert scenes.shapes.any(axis=(2, 3)).all()
 
 
 def test_the_papers_class_colored_data():
@@ -126,6 +149,15 @@ def test_a_generator_goes_on():
         ({"n_objects": 0}, "n_objects must be an integer >= 1"),
         ({"n_objects": (3, 2)}, "n_objects must be an integer >= 3"),
         ({"colors": "red"}, "colors must be one of"),
+        ({"radius": (5, 6, 7)}, "radius must be .low, high.; got .5, 6, 7."),
+        ({"radius": (1.4, 5)}, "radius must be at least 1.5, so that each .* got 1.4"),
+        ({"radius": (0.7, 5), "shapes": "circle"}, "radius must be at least 0.75, .* got 0.7"),
+        ({"size": 10}, "radius must be at least 1.5, so that each .* got 1.4"),
+        ({"n_objects": (1, 2, 3)}, "n_objects must be an int or .low, high.; got .1, 2, 3."),
+        ({"shapes": 5}, "shapes must be a sequence of names; got 5"),
+        ({"frequencies": 5, "n_objects": 2}, "frequencies must have 1 dimensions .classes,."),
+        ({"frequencies": (1, -1, 1), "n_objects": 2}, "none below zero and not all zero; got .1"),
+        ({"min_contrast": 40}, "min_contrast must come with colors='random'.* got 40"),
         ({"frequencies": (1, 1, 1)}, "frequencies must come with n_objects"),
         ({"frequencies": (1, 1), "n_objects": 2}, "frequencies must have one number for each"),
     ],

@@ -16,7 +16,7 @@ from ..threads import run_ranges
 from . import areas, cpu, draws
 from .table import either, ellipses, masks, polygons
 
-BAND = 64  # rows of a piece of a large image; of small ones several
+BAND = 128  # rows of a piece of a large image; of small ones several
 PIXELS = 1 << 16  # of a piece, about
 NO_COLORS, NO_CROPS = np.empty((0, 3), np.uint8), np.empty((0, 3), np.int64)
 NO_PATCHES = np.empty((0, 1, 1, 3), np.uint8)

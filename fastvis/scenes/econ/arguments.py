@@ -1,7 +1,5 @@
 """What models of scenes do to their parameters."""
 
-from pathlib import Path
-
 from ..._validation import check_int
 
 
@@ -16,15 +14,6 @@ def check_architecture(model):
         )
     for channel in channels:
         check_int(channel, "attention_channels", minimum=1)
-
-
-def check_target(path):
-    """Refuse a file in a folder that is not there, and a folder."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder. Name a file in it.")
 
 
 def check_extent(model, size):

@@ -13,10 +13,9 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ..._files import replacing
+from ..._files import check_target, replacing
 from ..._random import check_rng
 from ..._validation import check_float, check_int
-from .arguments import check_target
 from .decomposition import Decomposition, check_images, check_regions
 from .training import Layered, Schedule, Training, as_network_input, train
 
