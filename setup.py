@@ -19,8 +19,12 @@ DIRECTIVES = {
     "freethreading_compatible": True,
 }
 
-# A debug build also runs the loops that compilers without vector types get.
-FLAGS = {"unix": ["-O3", *(["-DNO_VECTORS"] if DEBUG else [])], "msvc": ["/O2", "/std:c11"]}
+# errno would keep sqrt from being a vector instruction. A debug build also runs the loops that
+# compilers without vector types get.
+FLAGS = {
+    "unix": ["-O3", "-fno-math-errno", *(["-DNO_VECTORS"] if DEBUG else [])],
+    "msvc": ["/O2", "/std:c11"],
+}
 
 NO_COMPILER = """
 

@@ -3,6 +3,7 @@
 The subpackages are loaded on first use: ``import fastvis`` itself imports nothing heavy.
 
 ====================  ===========================================================
+``fastvis.gp``        Gaussian processes, chains of Gaussian variables
 ``fastvis.readouts``  rotation-invariant alignment and clusters of readout vectors
 ``fastvis.scenes``    layered scenes with everything known about them, and metrics
 ``fastvis.textures``  random-filter texture models, synthesis, inpainting, metrics
@@ -14,7 +15,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("readouts", "scenes", "textures", "torch")
+_SUBPACKAGES = ("gp", "readouts", "scenes", "textures", "torch")
 
 __all__ = ["__version__", *_SUBPACKAGES]
 

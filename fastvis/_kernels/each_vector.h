@@ -1,4 +1,4 @@
-/* Includes KERNEL for float and double and for each LEVEL of vectors:
+/* Includes KERNEL for float (but with ONLY_DOUBLE) and double and for each LEVEL of vectors:
 
        0   16 bytes (SSE2, NEON)
        1   32 bytes, AVX2 with FMA
@@ -50,6 +50,7 @@ static int best_level(void)
 #endif
 }
 
+#ifndef ONLY_DOUBLE
 #define REAL float
 #define INTEGER int
 #define LEVEL 0
@@ -63,6 +64,7 @@ static int best_level(void)
 #include "one_vector.h"
 #undef REAL
 #undef INTEGER
+#endif
 
 #define REAL double
 #define INTEGER long long

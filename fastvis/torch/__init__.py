@@ -11,6 +11,8 @@ except ImportError as error:
         "fastvis.torch needs PyTorch. Install it with: pip install fastvis[torch]"
     ) from error
 
+from .blocktri import blocktri_inverse_blocks, blocktri_logdet, blocktri_solve
+from .covariance import covariance, covariance_diag
 from .gram import gram, gram_loss
 from .readouts import (
     cyclic_rotation,
@@ -21,6 +23,11 @@ from .readouts import (
 )
 
 __all__ = [
+    "blocktri_inverse_blocks",
+    "blocktri_logdet",
+    "blocktri_solve",
+    "covariance",
+    "covariance_diag",
     "cyclic_rotation",
     "fourier_rotation",
     "gram",

@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 
 from fastvis._kernels import threads
 
-FAMILIES = ("gram", "rotation", "leaves")
+FAMILIES = ("gram", "rotation", "leaves", "blocktri", "covariance", "paths")
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}  # of max |error| / max |reference|
 
 

@@ -1,0 +1,158 @@
+"""Likelihoods of observations, given the values of a function."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln, logsumexp
+
+from .._kernels.paths import quadrature
+from .._validation import check_float
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """y ~ N(f, variance).
+
+    Parameters
+    ----------
+    variance : float
+        Of the noise, in squared units of y. Positive: a deep GP without noise has no density.
+
+    Examples
+    --------
+    >>> Gaussian(0.01).log_density([0.0], [0.0]).round(3)
+    array([1.384])
+    """
+
+    variance: float = 0.01
+
+    kind = 0
+    n_trained = 1
+
+    def __post_init__(self):
+        check_float(self.variance, "variance", minimum=0, strict=True)
+
+    def log_density(self, y, f):
+        """Return log p(y | f), elementwise."""
+        y, f = np.asarray(y), np.asarray(f)
+        return -0.5 * (np.log(2 * np.pi * self.variance) + (y - f) ** 2 / self.variance)
+
+    def check(self, y):
+        """Raise a ValueError where y cannot be observed."""
+
+    def log_marginal(self, y, mean, variance):
+        """Return log E p(y | f), elementwise, where f ~ N(mean, variance)."""
+        wide = variance + self.variance
+        return -0.5 * (np.log(2 * np.pi * wide) + (y - mean) ** 2 / wide)
+
+    def marginal_moments(self, mean, variance):
+        """Return mean and variance of y, where f has mean and variance."""
+        return mean, variance + self.variance
+
+    @property
+    def theta(self):
+        """Logs of what is learned."""
+        return np.log([self.variance])
+
+    def with_theta(self, theta):
+        return Gaussian(float(np.exp(theta[0])))
+
+    def _parameters(self):
+        return np.array([self.variance, 0.0])
+
+
+@dataclass(frozen=True)
+class StudentT:
+    """y = f + scale t, where t has Student's distribution: robust to outliers.
+
+    Parameters
+    ----------
+    scale : float
+        In units of y; positive.
+    df : float
+        Degrees of freedom, above 2; not learned.
+    """
+
+    scale: float = 0.1
+    df: float = 4.0
+
+    kind = 1
+    n_trained = 1
+
+    def __post_init__(self):
+        check_float(self.scale, "scale", minimum=0, strict=True)
+        check_float(self.df, "df", minimum=2, strict=True)
+
+    def log_density(self, y, f):
+        """Return log p(y | f), elementwise."""
+        e = (np.asarray(y) - np.asarray(f)) / self.scale
+        constant = gammaln((self.df + 1) / 2) - gammaln(self.df / 2)
+        constant -= 0.5 * np.log(self.df * np.pi) + np.log(self.scale)
+        return constant - (self.df + 1) / 2 * np.log1p(e**2 / self.df)
+
+    def log_marginal(self, y, mean, variance):
+        """Return log E p(y | f), elementwise, where f ~ N(mean, variance)."""
+        return _log_marginal(self, y, mean, variance)
+
+    def check(self, y):
+        """Raise a ValueError where y cannot be observed."""
+
+    def marginal_moments(self, mean, variance):
+        """Return mean and variance of y, where f has mean and variance."""
+        return mean, variance + self.scale**2 * self.df / (self.df - 2)
+
+    @property
+    def theta(self):
+        """Logs of what is learned."""
+        return np.log([self.scale])
+
+    def with_theta(self, theta):
+        return StudentT(float(np.exp(theta[0])), self.df)
+
+    def _parameters(self):
+        return np.array([self.scale, self.df])
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """y is 1 with probability 1 / (1 + exp(-f)), else 0."""
+
+    kind = 2
+    n_trained = 0
+
+    def log_density(self, y, f):
+        """Return log p(y | f), elementwise."""
+        return -np.logaddexp(0, np.where(np.asarray(y) > 0.5, -1.0, 1.0) * np.asarray(f))
+
+    def log_marginal(self, y, mean, variance):
+        """Return log E p(y | f), elementwise, where f ~ N(mean, variance)."""
+        return _log_marginal(self, y, mean, variance)
+
+    def check(self, y):
+        """Raise a ValueError where y cannot be observed."""
+        if not np.isin(y, (0, 1)).all():
+            raise ValueError("y must be 0 or 1 for a Bernoulli likelihood; it has other values.")
+
+    def marginal_moments(self, mean, variance):
+        """Return mean and variance of y, where f has mean and variance."""
+        nodes, weights = quadrature()
+        f = mean[..., None] + np.sqrt(variance)[..., None] * nodes
+        p = (1 / (1 + np.exp(-f))) @ weights
+        return p, p * (1 - p)
+
+    @property
+    def theta(self):
+        """Logs of what is learned."""
+        return np.empty(0)
+
+    def with_theta(self, theta):
+        return self
+
+    def _parameters(self):
+        return np.zeros(2)
+
+
+def _log_marginal(likelihood, y, mean, variance):
+    nodes, weights = quadrature()
+    f = mean[..., None] + np.sqrt(variance)[..., None] * nodes
+    return logsumexp(likelihood.log_density(y[..., None], f), b=weights, axis=-1)

@@ -1,0 +1,265 @@
+"""Deep GPs: closed forms of one layer, what a fit learns, draws, diagnostics, files, errors."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fastvis.gp import (
+    Bernoulli,
+    DeepGP,
+    Gaussian,
+    GPLayer,
+    Matern,
+    SquaredExponential,
+    StudentT,
+)
+
+FROZEN = ("hyperparameters", "inducing", "likelihood")
+POSTERIORS = ("factorized", "chain", "joint", "locations")
+TINY = 1e-12
+
+
+@pytest.fixture
+def wave():
+    x = np.linspace(-1, 1, 40)
+    return x, np.sin(6 * x**3) + 0.05 * np.random.default_rng(0).normal(size=40)
+
+
+def two_layers(n_inducing=8, n_outputs=1):
+    k = SquaredExponential()
+    hidden = GPLayer(k, n_inducing, n_outputs, mean="identity")
+    return [hidden, GPLayer(k, n_inducing)]
+
+
+def log_evidence(y, k, noise):
+    return stats.multivariate_normal.logpdf(y, np.zeros(len(y)), k + noise * np.eye(len(y)))
+
+
+# One layer
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_one_layer_reaches_the_exact_evidence(posterior, rng):
+    """Inducing points at the data: a natural step of rate 1 is the exact posterior."""
+    x, kernel = np.linspace(-2, 2, 9), Matern(1.5, 1.3, 0.4)
+    y = rng.normal(size=9)
+    layer = GPLayer(kernel, 9, inducing=x)
+    options = dict(frozen=FROZEN, jitter=0, scale=1.0, n_samples=2, rng=0)
+    model = DeepGP([layer], Gaussian(0.2), posterior, natural_rate=1.0, n_steps=1, **options)
+    elbo = model.fit(x, y).elbo(x, y, rng=0)
+    exact = log_evidence(y, kernel(x), 0.2)
+    assert elbo.value == pytest.approx(exact, rel=1e-9)
+    assert elbo.standard_error < 1e-9
+    grid = np.linspace(-2, 2, 5)
+    gain = np.linalg.solve(kernel(x) + 0.2 * np.eye(9), kernel(x, grid)).T
+    prediction = model.predict(grid, 3, rng=0)
+    np.testing.assert_allclose(prediction.mean[:, 0], gain @ y, atol=1e-9)
+    variance = 0.2 + kernel.diag(grid) - (gain * kernel(grid, x)).sum(1)
+    np.testing.assert_allclose(prediction.variance[:, 0], variance, atol=1e-9)
+    density = stats.norm.logpdf(0.3, gain @ y, np.sqrt(variance))
+    np.testing.assert_allclose(model.log_density(grid, np.full(5, 0.3), 3), density, atol=1e-8)
+
+
+def test_one_layer_with_few_inducing_points_reaches_the_collapsed_bound(rng):
+    """Titsias 2009, (9)."""
+    x, z, kernel, noise = np.linspace(-2, 2, 30), np.linspace(-2, 2, 6), Matern(2.5), 0.1
+    y = np.sin(3 * x) + rng.normal(size=30) * 0.3
+    layer = GPLayer(kernel, 6, inducing=z)
+    options = dict(frozen=FROZEN, jitter=TINY, scale=1.0, n_samples=1)
+    model = DeepGP([layer], Gaussian(noise), "chain", natural_rate=1.0, n_steps=1, **options)
+    elbo = model.fit(x, y).elbo(x, y)
+    q = kernel(x, z) @ np.linalg.solve(kernel(z), kernel(z, x))
+    bound = log_evidence(y, q, noise) - np.trace(kernel(x) - q) / (2 * noise)
+    assert elbo.value == pytest.approx(bound, rel=1e-8)
+
+
+@pytest.mark.parametrize("posterior", ["factorized", "locations"])
+def test_elbo_of_one_layer_is_below_the_evidence(posterior, rng):
+    x, kernel = np.linspace(-2, 2, 9), SquaredExponential(1.0, 0.7)
+    y = rng.normal(size=9)
+    exact = log_evidence(y, kernel(x), 0.2)
+    for seed in range(5):
+        model = DeepGP(
+            [GPLayer(kernel, 5, inducing=rng.normal(size=5))], Gaussian(0.2), posterior,
+            frozen=FROZEN, natural_rate=0.3, n_steps=seed, scale=0.5,
+        )  # fmt: skip
+        assert model.fit(x, y).elbo(x, y).value < exact
+
+
+# What a fit learns
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_fit_learns_a_composition(posterior, wave):
+    x, y = wave
+    model = DeepGP(two_layers(), Gaussian(0.01), posterior, n_steps=300, rng=0).fit(x, y)
+    assert np.abs(model.predict(x, rng=0).mean[:, 0] - np.sin(6 * x**3)).mean() < 0.1
+    assert model.elbos_[-50:].mean() > model.elbos_[:50].mean() + 100
+    assert len(model.elbos_) == 300
+
+
+def test_coupled_layers_stay_uncertain(wave):
+    """The paper's claim: DSVI collapses the first layer; a chain does not, at a larger bound."""
+    x, y = wave
+    models = {
+        posterior: DeepGP(two_layers(), Gaussian(0.0025), posterior, n_steps=700, rng=0).fit(x, y)
+        for posterior in ("factorized", "chain")
+    }
+    variances = {p: m.layer_variance(np.zeros(1))[0][0, 0] for p, m in models.items()}
+    assert variances["chain"] > 5 * variances["factorized"]
+    elbos = {p: m.elbo(x, y, 500, rng=0).value for p, m in models.items()}
+    assert elbos["chain"] > elbos["factorized"] + 1
+    coupling = {p: m.coupling(x, y, 200, rng=0) for p, m in models.items()}
+    assert coupling["factorized"].total_correlation == pytest.approx(0, abs=1e-9)
+    assert coupling["chain"].total_correlation > 1
+    assert coupling["chain"].canonical_correlations[0][0] > 0.5
+    assert abs(coupling["factorized"].shuffle) < 3 < coupling["chain"].shuffle
+
+
+def test_outliers_and_classes(rng):
+    x = np.linspace(-1, 1, 60)
+    y = np.sin(4 * x) + 0.05 * rng.normal(size=60)
+    y[::10] += 3
+    errors = []
+    for likelihood in (StudentT(0.1, 3.0), Gaussian(0.01)):
+        model = DeepGP(two_layers(), likelihood, "chain", n_steps=400, rng=0).fit(x, y)
+        f = np.mean(model.sample_paths(x, 50, rng=0)[-1], axis=0)[:, 0]
+        errors.append(np.abs(f - np.sin(4 * x)).mean())
+    assert errors[0] < 0.1 < errors[1]
+    labels = (x**2 > 0.3).astype(int)
+    model = DeepGP(two_layers(), Bernoulli(), "chain", n_steps=250, rng=0).fit(x, labels)
+    p = model.predict(x, rng=0).mean[:, 0]
+    assert ((p > 0.5) == labels).mean() > 0.95
+    assert model.log_density(x, labels, rng=0).mean() > -0.2
+
+
+def test_several_inputs_outputs_and_minibatches(rng):
+    x = rng.uniform(-1, 1, (300, 3))
+    y = np.stack([x[:, 0] * x[:, 1], np.sin(2 * x[:, 2])], axis=1)
+    k = SquaredExponential(lengthscale=np.ones(3))
+    layers = [GPLayer(k, 15, 2, mean="identity"), GPLayer(SquaredExponential(), 15, 2)]
+    model = DeepGP(layers, Gaussian(0.01), "chain", n_steps=400, batch_size=50, n_samples=3, rng=0)
+    model.fit(x, y)
+    error = model.predict(x, 20, rng=0).mean - y
+    assert (error.std(axis=0) < 0.5 * y.std(axis=0)).all()
+    assert [v.shape for v in model.sample_paths(x, 2)] == [(2, 300, 2), (2, 300, 2)]
+
+
+def test_frozen_stays_and_priors_hold(wave):
+    x, y = wave
+    model = DeepGP(two_layers(), Gaussian(0.01), frozen=FROZEN, n_steps=20, rng=0).fit(x, y)
+    assert [layer.kernel for layer in model.layers_] == [layer.kernel for layer in two_layers()]
+    assert model.likelihood_.variance == pytest.approx(0.01)
+    np.testing.assert_allclose(model.layers_[0].inducing[:, 0], np.linspace(-1, 1, 8))
+    tight = DeepGP(two_layers(), Gaussian(0.01), prior_width=0.01, n_steps=200, rng=0).fit(x, y)
+    loose = DeepGP(two_layers(), Gaussian(0.01), n_steps=200, rng=0).fit(x, y)
+    moved = [np.abs(m.layers_[0].kernel.theta).max() for m in (tight, loose)]
+    assert moved[0] < 0.2 * moved[1]
+
+
+def test_same_seed_same_bytes(wave):
+    x, y = wave
+    fits = [DeepGP(two_layers(), n_steps=15, rng=3).fit(x, y).parameters_ for _ in range(2)]
+    assert fits[0].tobytes() == fits[1].tobytes()
+
+
+def test_adam_alone_and_callback(wave):
+    x, y = wave
+    options = dict(natural_rate=None, n_steps=400, rng=0)
+    model = DeepGP(two_layers(), Gaussian(0.01), callback=lambda step, _: step == 299, **options)
+    model.fit(x, y)
+    assert len(model.elbos_) == 300
+    assert model.elbos_[-20:].mean() > model.elbos_[:20].mean()
+
+
+# Draws
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_functions_agree_with_paths_and_variances(posterior, wave):
+    x, y = wave
+    model = DeepGP(two_layers(5), Gaussian(0.01), posterior, n_steps=100, scale=0.5, rng=0)
+    model.fit(x, y)
+    at = np.array([0.3])
+    draws = model.sample_functions([np.linspace(-1, 1, 7), np.array([0.2])], 2000, x=at, rng=1)
+    assert draws.functions[0].shape == (2000, 7, 1)
+    ways = model.sample_paths(at, 2000, rng=2)
+    for ours, path in zip(draws.values, ways):
+        assert stats.ks_2samp(ours[:, 0, 0], path[:, 0, 0]).pvalue > 1e-3
+    [_, second] = model.layer_variance([at, np.array([0.2])], 1000, rng=3)
+    assert draws.functions[1][:, 0, 0].var() == pytest.approx(second[0, 0], rel=0.15)
+
+
+def test_values_lie_on_the_drawn_functions(wave):
+    x, y = wave
+    model = DeepGP(two_layers(5), Gaussian(0.01), "chain", n_steps=100, rng=0).fit(x, y)
+    grid = np.linspace(-2, 2, 81)
+    draws = model.sample_functions([grid, grid], 4, x=np.array([0.05, 0.5]), rng=1)
+    for first, second, (one, two) in zip(*draws.functions, zip(*draws.values)):
+        np.testing.assert_allclose(np.interp([0.05, 0.5], grid, first[:, 0]), one[:, 0], atol=1e-2)
+        np.testing.assert_allclose(np.interp(one[:, 0], grid, second[:, 0]), two[:, 0], atol=2e-2)
+
+
+# Files and errors
+
+
+def test_save_and_load(wave, tmp_path):
+    x, y = wave
+    layers = two_layers()
+    layers[1] = GPLayer(Matern(2.5) * SquaredExponential() + Matern(0.5, 0.1), 8)
+    model = DeepGP(layers, StudentT(0.1, 5.0), "chain", n_steps=10, rng=0).fit(x, y)
+    path = tmp_path / "model.npz"
+    model.save(path)
+    again = DeepGP.load(path)
+    assert again.elbo(x, y, rng=0) == model.elbo(x, y, rng=0)
+    assert again.layers_[1].kernel == model.layers_[1].kernel
+    assert again.likelihood_ == model.likelihood_
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"written by DeepGP\.save"):
+        DeepGP.load(path)
+    with pytest.raises(FileNotFoundError):
+        DeepGP.load(tmp_path / "no.npz")
+    with pytest.raises(FileNotFoundError):
+        model.save(tmp_path / "no" / "model.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"y": np.full(40, np.nan)}, "y must be finite"),
+        ({"y": np.zeros(39)}, "of the same length"),
+        ({"y": np.zeros((40, 2))}, "y must have 1 column"),
+        ({"x": np.zeros((40, 2, 2))}, "x must have 1 or 2 dimensions"),
+        ({"x": np.zeros(3), "y": np.zeros(3)}, "x must have at least 8 points"),
+        ({"posterior": "dense"}, "posterior must be"),
+        ({"jitter": -1.0}, "jitter must be"),
+        ({"natural_rate": 2.0}, "natural_rate must be"),
+        ({"frozen": ("noise",)}, "frozen must be"),
+        ({"likelihood": Bernoulli()}, "y must be 0 or 1"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_errors(options, message, wave):
+    x, y = options.pop("x", wave[0]), options.pop("y", wave[1])
+    with pytest.raises(ValueError, match=message):
+        DeepGP(two_layers(), **{"likelihood": Gaussian(0.01), **options}).fit(x, y)
+
+
+def test_coinciding_inducing_points(wave):
+    """Without jitter an error that says so; with it a fit."""
+    same = GPLayer(SquaredExponential(), 3, inducing=np.array([0.1, 0.1, 0.5]))
+    with pytest.raises(ValueError, match="layer 0, with jitter 0, must be positive definite"):
+        DeepGP([same], jitter=0, n_steps=1).fit(*wave)
+    DeepGP([same], n_steps=1).fit(*wave)
+
+
+@pytest.mark.parametrize("variance", [0, -1, np.nan, np.inf])
+def test_noise_must_be_positive(variance):
+    with pytest.raises(ValueError, match="variance must be a finite number > 0"):
+        Gaussian(variance)
+
+
+def test_locations_need_equal_numbers_of_points(wave):
+    layers = [GPLayer(SquaredExponential(), m) for m in (4, 5)]
+    with pytest.raises(ValueError, match="n_inducing must be the same in all layers"):
+        DeepGP(layers, posterior="locations").fit(*wave)
