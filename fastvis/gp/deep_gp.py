@@ -494,11 +494,17 @@ class DeepGP(BaseEstimator):
             self.layers_.append(replace(layer, kernel=kernel, inducing=inducing))
         self.likelihood_ = self._likelihood.with_theta(parameters["likelihood"])
 
-    def _free(self):
+    def _trained(self):
+        """1 for all parameters that are not frozen, else 0."""
         free = np.ones(self._slots.size)
         names = {"hyperparameters": "theta", "inducing": "z", "likelihood": "likelihood"}
         for what in self.frozen:
             free -= self._mask(names[what])
+        return free
+
+    def _free(self):
+        """1 for those that Adam moves."""
+        free = self._trained()
         if self.natural_rate is not None:
             views = self._slots.views(free)
             for name in self._bound.natural_names():

@@ -13,6 +13,7 @@ except ImportError as error:
 
 from .blocktri import blocktri_inverse_blocks, blocktri_logdet, blocktri_solve
 from .covariance import covariance, covariance_diag
+from .deep_gp import DeepGPBound
 from .gram import gram, gram_loss
 from .readouts import (
     cyclic_rotation,
@@ -23,6 +24,7 @@ from .readouts import (
 )
 
 __all__ = [
+    "DeepGPBound",
     "blocktri_inverse_blocks",
     "blocktri_logdet",
     "blocktri_solve",
