@@ -5,6 +5,9 @@
     SquaredExponential, Periodic, Matern, Linear, White: covariances, their sums and products
     BlockTridiagonal    precision of a chain: factor, solve, selected inverse, draws
     ChainGaussian       the same chain, forward: each layer given the one before it
+    DeepGP              layers of `GPLayer`, and a `MonotonicFlow` before them; four posteriors
+    elliptical_slice    the posterior by sampling, as a reference
+    noisy_input_variance  why layers that know nothing of each other collapse
 
 Names are loaded on first use.
 """
@@ -15,6 +18,7 @@ _MODULES = {
     "block_tridiagonal": ("BlockTridiagonal",),
     "chain_gaussian": ("ChainGaussian",),
     "deep_gp": ("Coupling", "DeepGP", "Elbo", "GPLayer", "Prediction"),
+    "flow": ("MonotonicFlow",),
     "functions": ("FunctionDraws",),
     "noisy_inputs": (
         "noisy_input_variance",

@@ -137,14 +137,19 @@ def evidence_bound(bound, likelihood, parameters, x, y, n_samples, scale, rng):
     likelihood = likelihood.with_theta(parameters["likelihood"])
     theta, prepared = bound.prepare(parameters, n_samples, rng)
     xi = rng.standard_normal((n_samples * len(x), bound.layout.n_hidden))
+    flows = hasattr(bound, "enter")  # then each sample has points of its own
+    points = bound.enter(x, prepared) if flows else x
     values, gradient, d_x, d_likelihood = paths.elbo(
-        bound.layout, theta, x, y, xi, likelihood.kind, likelihood._parameters(),
-        scale / n_samples,
+        bound.layout, theta, points, np.tile(y, (len(points) // len(x), 1)), xi, likelihood.kind,
+        likelihood._parameters(), scale / n_samples,
     )  # fmt: skip
     out = {name: np.zeros_like(value) for name, value in parameters.items()}
     bound.vjp(parameters, prepared, gradient, out)
     n_trained = likelihood.n_trained
     out["likelihood"][:] = (d_likelihood * likelihood._parameters())[:n_trained]
     data = scale * values.reshape(n_samples, len(x)).sum(1)
-    d_x = d_x.reshape(n_samples, *x.shape).sum(0)
+    if flows:
+        d_x = bound.enter_vjp(parameters, prepared, x, d_x, out)
+    else:
+        d_x = d_x.reshape(n_samples, *x.shape).sum(0)
     return data, bound.divergence(parameters, prepared), out, d_x

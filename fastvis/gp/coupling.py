@@ -4,6 +4,7 @@ import numpy as np
 from scipy.linalg import svdvals
 
 from .deep_gp import Coupling
+from .flow import Flow
 from .functions import inducing_draws
 from .triangles import factor
 
@@ -12,7 +13,7 @@ def coupling_of(bound, parameters, likelihood, x, y, n_samples, rng):
     """Return the `Coupling` of a bound's posterior."""
     correlation, canonical = 0.0, []
     if hasattr(bound, "posterior"):
-        covariance = bound.posterior.covariance(bound.prepare(parameters, 1, rng)[1][2])
+        covariance = bound.posterior.covariance(bound.posterior.blocks(parameters)[2])
     else:
         covariance = _sampled_covariance(inducing_draws(bound, parameters, n_samples, rng))
     correlation, canonical = _correlations(covariance, len(bound.sizes))
@@ -65,6 +66,9 @@ def _log_likelihood(bound, sets, orders, likelihood, x, y, noise):
     n = len(orders[0])
     points = np.broadcast_to(x, (n, *x.shape))
     for l, ((geometry, v), size) in enumerate(zip(sets, bound.sizes)):
+        if isinstance(geometry, Flow):
+            points = geometry.of_draws(orders[l])(points[..., 0])[..., None]
+            continue
         values = np.empty((n, len(x), size.n_outputs))
         for i, s in enumerate(orders[l]):
             basis = geometry.of_set(s).basis(points[i : i + 1])[0]

@@ -13,7 +13,9 @@ from .._optim import Adam
 from .._random import check_rng
 from .._validation import check_array, check_choice, check_float, check_int
 from .bounds import Sizes, WhitenedBound, evidence_bound
-from .files import covariance_of, likelihood_of, read, write
+from .files import layer_of, likelihood_of, read, write
+from .flow import MonotonicFlow
+from .flow_bound import FlowBound
 from .functions import draw_functions, moments_of_layers
 from .likelihoods import Gaussian
 from .locations import LocationsBound
@@ -110,7 +112,7 @@ class DeepGP(BaseEstimator):
     Parameters
     ----------
     layers : sequence of GPLayer
-        From the inputs to the outputs.
+        From the inputs to the outputs. The first may be a `MonotonicFlow`.
     likelihood : Gaussian, StudentT or Bernoulli
     posterior : {"factorized", "chain", "joint", "locations"}
         Of the inducing values. "factorized": layers are independent (doubly stochastic variational
@@ -269,7 +271,8 @@ class DeepGP(BaseEstimator):
             `sample_functions`.
         """
         x, rng = self._check_x(x), check_rng(rng)
-        f, deviation = self._paths(x, check_int(n, "n", minimum=1), rng)
+        n = check_int(n, "n", minimum=1)
+        f, deviation = self._paths(x, n, rng)
         hidden = f.shape[2] - deviation.shape[2]
         f[..., hidden:] += deviation * rng.standard_normal(deviation.shape)
         ends = np.cumsum([s.n_outputs for s in self._bound.sizes])
@@ -378,10 +381,7 @@ class DeepGP(BaseEstimator):
     def _restored(cls, config, arrays):
         """Make a model of what `files.write` wrote."""
         layers = [
-            GPLayer(
-                **{**layer, "kernel": covariance_of(layer["kernel"])},
-                inducing=arrays.get(f"inducing_{l}"),
-            )
+            layer_of(GPLayer, layer, arrays.get(f"inducing_{l}"))
             for l, layer in enumerate(config["layers"])
         ]
         likelihood = likelihood_of(*config["likelihood"])
@@ -389,7 +389,7 @@ class DeepGP(BaseEstimator):
         model = cls(layers, likelihood, **parameters)
         model._check_parameters()
         slopes = [check_array(arrays[f"slope_{l}"], "slope", ndim=2) for l in range(len(layers))]
-        model._make_bound(layers, likelihood, slopes)
+        model._make_bound(layers, likelihood, slopes, arrays.get("locations"))
         model.parameters_ = check_array(arrays["parameters"], "parameters", ndim=1)
         if len(model.parameters_) != model._slots.size:
             raise ValueError("it has parameters of another model")
@@ -408,14 +408,20 @@ class DeepGP(BaseEstimator):
         likelihood = Gaussian() if self.likelihood is None else self.likelihood
         likelihood.check(y)
         slopes = start_slopes(layers, x)
-        most = max(layer.n_inducing for layer in layers)
-        if len(x) < most and any(layer.inducing is None for layer in layers):
+        given = [layer for layer in layers if isinstance(layer, MonotonicFlow)]
+        if given and x.shape[1] != 1:
+            raise ValueError(f"x must have 1 column for a MonotonicFlow; got shape {x.shape}.")
+        most = max(
+            (layer.n_inducing for layer in layers if layer not in given and layer.inducing is None),
+            default=0,
+        )
+        if len(x) < most:
             raise ValueError(
                 f"x must have at least {most} points, as many as inducing points; got {len(x)}. "
                 "Take fewer inducing points, or give GPLayer(inducing=...)."
             )
         z = start_locations(layers, slopes, x, rng)
-        self._make_bound(layers, likelihood, slopes)
+        self._make_bound(layers, likelihood, slopes, z[0])
         self.parameters_ = np.zeros(self._slots.size)
         parameters = self._slots.views(self.parameters_)
         scales = np.broadcast_to(self.scale, len(layers))
@@ -424,14 +430,20 @@ class DeepGP(BaseEstimator):
         self.n_inputs_ = x.shape[1]
         return x, y
 
-    def _make_bound(self, layers, likelihood, slopes):
+    def _make_bound(self, layers, likelihood, slopes, locations):
+        """``locations``: of the first layer, where it is a flow."""
         inputs = [slope.shape[0] for slope in slopes]
         sizes = [
-            Sizes(d, layer.n_outputs, layer.n_inducing, slope)
+            Sizes(d, layer.n_outputs, np.prod(layer.n_inducing), slope)
             for d, layer, slope in zip(inputs, layers, slopes)
         ]
         kernels = [layer.kernel for layer in layers]
-        if self.posterior == "locations":
+        if isinstance(layers[0], MonotonicFlow):
+            self._bound = FlowBound(
+                sizes, kernels, POSTERIORS[self.posterior], self.jitter, locations,
+                layers[0].n_steps,
+            )  # fmt: skip
+        elif self.posterior == "locations":
             self._bound = LocationsBound(sizes, kernels, self.jitter)
         else:
             self._bound = WhitenedBound(
@@ -489,6 +501,9 @@ class DeepGP(BaseEstimator):
         self.layers_ = []
         for l, layer in enumerate(self.layers):
             kernel = layer.kernel.with_theta(parameters[l, "theta"])
+            if isinstance(layer, MonotonicFlow):
+                self.layers_.append(replace(layer, kernel=kernel))
+                continue
             z = parameters.get((l, "z"))
             inducing = None if z is None else z.copy()
             self.layers_.append(replace(layer, kernel=kernel, inducing=inducing))
@@ -522,8 +537,18 @@ class DeepGP(BaseEstimator):
 
     def _check_parameters(self):
         layers = list(self.layers)
-        if not layers or not all(isinstance(layer, GPLayer) for layer in layers):
-            raise TypeError("layers must be a sequence of one or more GPLayer.")
+        flows = bool(layers) and isinstance(layers[0], MonotonicFlow)
+        if not layers[flows:] or not all(isinstance(layer, GPLayer) for layer in layers[flows:]):
+            raise TypeError(
+                "layers must be a sequence of one or more GPLayer, before which may stand a "
+                "MonotonicFlow."
+            )
+        of_flows = self.posterior in ("factorized", "chain") and self.marginalize == "exact"
+        if flows and not of_flows:
+            raise ValueError(
+                "posterior must be 'factorized' or 'chain', and marginalize 'exact', with a "
+                f"MonotonicFlow; got {self.posterior!r} and {self.marginalize!r}."
+            )
         n_rows = sum(layer.n_outputs for layer in layers)
         if len(layers) > paths.MOST_LAYERS or n_rows > paths.MOST_ROWS:
             raise ValueError(
@@ -569,9 +594,13 @@ class DeepGP(BaseEstimator):
     def _paths(self, x, n_samples, rng):
         """Values of all rows on paths, (n_samples, N, n_rows), and deviations of the last ones."""
         bound = self._bound
-        theta, _ = bound.prepare(self._slots.views(self.parameters_), n_samples, rng)
+        theta, prepared = bound.prepare(self._slots.views(self.parameters_), n_samples, rng)
+        flows = isinstance(bound, FlowBound)
+        points = bound.enter(x, prepared) if flows else x
         xi = rng.standard_normal((n_samples * len(x), bound.layout.n_hidden))
-        f, deviation = paths.sample(bound.layout, theta, x, xi)
+        f, deviation = paths.sample(bound.layout, theta, points, xi)
+        if flows:
+            f = np.concatenate([points, f], axis=1)
         shape = n_samples, len(x), -1
         return f.reshape(shape), deviation.reshape(shape)
 

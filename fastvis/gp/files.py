@@ -10,6 +10,7 @@ import numpy as np
 
 from .._files import check_target, replacing
 from . import covariances, likelihoods
+from .flow import MonotonicFlow
 
 FORMAT = "fastvis deep GP 1"
 STORED = (
@@ -27,10 +28,9 @@ def write(model, path):
     check_target(path)
     layers = [
         {
+            "class": type(layer).__name__,
+            **{f.name: getattr(layer, f.name) for f in fields(layer) if f.name != "inducing"},
             "kernel": describe(layer.kernel),
-            "n_inducing": layer.n_inducing,
-            "n_outputs": layer.n_outputs,
-            "mean": layer.mean,
         }
         for layer in model.layers
     ]
@@ -42,6 +42,8 @@ def write(model, path):
     }
     arrays = {"parameters": model.parameters_, "elbos": model.elbos_}
     arrays |= {f"slope_{l}": size.slope for l, size in enumerate(model._bound.sizes)}
+    if isinstance(model.layers[0], MonotonicFlow):
+        arrays["locations"] = model._bound.locations
     arrays |= {
         f"inducing_{l}": np.asarray(layer.inducing)
         for l, layer in enumerate(model.layers)
@@ -91,6 +93,14 @@ def covariance_of(description):
             stack.append(left + right if op == covariances.covariance.ADD else left * right)
     [kernel] = stack
     return kernel
+
+
+def layer_of(gp_layer, description, inducing):
+    """Return a layer of the class ``gp_layer``, or a `MonotonicFlow`."""
+    values = {**description, "kernel": covariance_of(description["kernel"])}
+    if values.pop("class") == "MonotonicFlow":
+        return MonotonicFlow(**{**values, "n_inducing": tuple(values["n_inducing"])})
+    return gp_layer(**values, inducing=inducing)
 
 
 def likelihood_of(name, values):

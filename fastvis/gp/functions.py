@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .flow import Flow
+from .flow_bound import FlowBound
 from .triangles import factor
 
 JITTER = 1e-9  # of a drawn function's covariance, in units of its largest prior variance
@@ -48,15 +50,18 @@ def draw_functions(bound, parameters, grids, x, n, rng):
 
 
 def inducing_draws(bound, parameters, n, rng):
-    """Return of each layer its `Geometry` and n draws of whitened inducing values, (n, T, M)."""
+    """Return of each layer its `Geometry` and n draws of whitened inducing values, (n, T, M).
+
+    In the place of the geometry of a flow is the `Flow` of its draws.
+    """
+    if isinstance(bound, FlowBound):
+        geometries = bound.prepare(parameters, 1, rng)[1].geometries
+        draws = _posterior_draws(bound, parameters, n, rng)
+        flow = bound.flow(parameters, draws[0][:, 0])
+        return list(zip([flow, *geometries], draws))
     if hasattr(bound, "posterior"):
-        (geometries, _, cache, _) = bound.prepare(parameters, 1, rng)[1]
-        shapes = [(n, s.n_outputs, s.n_inducing) for s in bound.sizes]
-        draws = bound.posterior.draw(cache, [rng.standard_normal(shape) for shape in shapes])
-        return [
-            (geometry, parameters[l, "n"] + draw)
-            for l, (geometry, draw) in enumerate(zip(geometries, draws))
-        ]
+        geometries = bound.prepare(parameters, 1, rng)[1][0]
+        return list(zip(geometries, _posterior_draws(bound, parameters, n, rng)))
     layers, views = bound.prepare(parameters, n, rng)[1]
     last, sets = len(layers) - 1, []
     for l, (geometry, _, _, _, _) in enumerate(layers):
@@ -68,8 +73,17 @@ def inducing_draws(bound, parameters, n, rng):
     return sets
 
 
+def _posterior_draws(bound, parameters, n, rng):
+    cache = bound.posterior.blocks(parameters)[2]
+    noise = [rng.standard_normal((n, s.n_outputs, s.n_inducing)) for s in bound.sizes]
+    draws = bound.posterior.draw(cache, noise)
+    return [parameters[l, "n"] + draw for l, draw in enumerate(draws)]
+
+
 def _draw_layer(geometry, v, slope, points, rng):
     """Values (n, G, T) of n draws at points (n, G, D), given whitened inducing values (n, T, M)."""
+    if isinstance(geometry, Flow):
+        return geometry(points[..., 0])[..., None]
     n, n_points = points.shape[:2]
     out = np.empty((n, n_points, v.shape[1]))
     least = JITTER * geometry.prior(points[0, :1])[0] * np.eye(n_points)
@@ -88,6 +102,15 @@ def _draw_layer(geometry, v, slope, points, rng):
 
 def moments_of_layers(bound, parameters, points, n_samples, rng):
     """Return mean and variance, (n, T), of each layer at points of its own inputs."""
+    if isinstance(bound, FlowBound):
+        flow = inducing_draws(bound, parameters, n_samples, rng)[0][0]
+        ends = flow(points[0][:, 0])[..., None]
+        geometries = bound.prepare(parameters, 1, rng)[1].geometries
+        s = bound.posterior.covariance(bound.posterior.blocks(parameters)[2])
+        return [(ends.mean(0), ends.var(0))] + [
+            _moments(g, parameters[l, "n"], s[l, l], bound.sizes[l].slope, points[l])
+            for l, g in enumerate(geometries, 1)
+        ]
     if hasattr(bound, "posterior"):
         geometries, _, cache, _ = bound.prepare(parameters, 1, rng)[1]
         s = bound.posterior.covariance(cache)

@@ -34,12 +34,7 @@ class Geometry:
         """From views of a gradient like theta, and one more by lz, to those by z and theta."""
         d_lz = d_lz + self.of_sets(gradient[layer, "lz"])
         d_phi = self.of_sets(gradient[layer, "z"])
-        d_k = np.stack([factor_vjp(lz, below(d)) for lz, d in zip(self.lz, d_lz)])
-        at = np.arange(d_k.shape[1])
-        d_k[:, at, at] += self.jitter * d_k[:, at, at].mean(1, keepdims=True)
-        d_z, _, d_parameters = covariance.matrix_vjp(
-            self.program, self.parameters, self.z, None, d_k
-        )
+        d_z, d_parameters = self.factor_vjp(d_lz)
         d_parameters += gradient[layer, "parameters"].sum(0)
         k = self.program, self.parameters
         for s, z in enumerate(self.z):
@@ -47,6 +42,16 @@ class Geometry:
             d_z[s] += d_zs
             d_parameters += d_more
         return d_z, self.kernel._theta_gradient(self.z.shape[2], d_parameters)
+
+    def factor_vjp(self, d_lz):
+        """From a gradient by lz (S, M, M) to those by z and the covariance's parameters."""
+        d_k = np.stack([factor_vjp(lz, below(d)) for lz, d in zip(self.lz, d_lz)])
+        at = np.arange(d_k.shape[1])
+        d_k[:, at, at] += self.jitter * d_k[:, at, at].mean(1, keepdims=True)
+        d_z, _, d_parameters = covariance.matrix_vjp(
+            self.program, self.parameters, self.z, None, d_k
+        )
+        return d_z, d_parameters
 
     def of_sets(self, gradient):
         """Summed over the sets of theta, if they share one set of locations."""

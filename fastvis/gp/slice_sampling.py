@@ -7,6 +7,7 @@ import numpy as np
 from .._kernels import paths
 from .._random import check_rng
 from .._validation import check_int
+from .bounds import WhitenedBound
 from .functions import moments_given
 
 
@@ -151,9 +152,10 @@ class _Problem:
     def __init__(self, model, x, y):
         x, y = model._check_data(x, y)
         bound = model._bound
-        if not hasattr(bound, "posterior"):
+        if not isinstance(bound, WhitenedBound):
             raise ValueError(
-                "model must have inducing points of its own in each layer: not 'locations'."
+                "model must have inducing points of its own in each layer: not 'locations', and no "
+                "MonotonicFlow."
             )
         parameters = model._slots.views(model.parameters_)
         theta, (geometries, *_) = bound.prepare(parameters, 1, np.random.default_rng(0))

@@ -6,6 +6,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from .._validation import check_array
+from .flow import MonotonicFlow
 
 REACH = 2.0  # prior standard deviations that inducing points of a layer without a mean cover
 
@@ -29,6 +30,9 @@ def start_locations(layers, slopes, x, rng):
     """Return inducing points (M, n_inputs) of each layer."""
     points, values = [], x
     for l, (layer, slope) in enumerate(zip(layers, slopes)):
+        if isinstance(layer, MonotonicFlow):
+            points.append(layer.locations(x))
+            continue
         if layer.inducing is None:
             points.append(_spread(values, layer.n_inducing, rng))
         else:
