@@ -15,6 +15,7 @@ Names are loaded on first use.
 from importlib import import_module
 
 _MODULES = {
+    "alignment": ("Alignment", "align_sequences"),
     "block_tridiagonal": ("BlockTridiagonal",),
     "chain_gaussian": ("ChainGaussian",),
     "deep_gp": ("Coupling", "DeepGP", "Elbo", "GPLayer", "Prediction"),
