@@ -1,10 +1,12 @@
 """Deep Gaussian processes: the estimator."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._kernels import paths
@@ -157,6 +159,11 @@ class DeepGP(BaseEstimator):
         layers but the first are values of the layer before.
     likelihood_ : Gaussian, StudentT or Bernoulli
         After training.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        Training ended at a lower ELBO than it began with.
 
     Raises
     ------
@@ -494,6 +501,14 @@ class DeepGP(BaseEstimator):
             pass
         self.elbos_ = np.array(elbos)
         self._finish()
+        part = len(elbos) // 10
+        if part and np.median(elbos[-part:]) < np.median(elbos[:part]):
+            warnings.warn(
+                "training ended at a lower ELBO than it began with; see elbos_. Take a smaller "
+                "natural_rate or learning_rate.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     def _finish(self):
         """Set what the parameters say in words."""

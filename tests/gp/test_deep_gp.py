@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
 
 from fastvis.gp import (
     Bernoulli,
@@ -170,6 +171,12 @@ def test_adam_alone_and_callback(wave):
     model.fit(x, y)
     assert len(model.elbos_) == 300
     assert model.elbos_[-20:].mean() > model.elbos_[:20].mean()
+
+
+def test_a_training_that_diverges_says_so(wave):
+    model = DeepGP(two_layers(), Gaussian(0.01), learning_rate=3.0, n_steps=40, scale=1.0, rng=0)
+    with pytest.warns(ConvergenceWarning, match="lower ELBO than it began"):
+        model.fit(*wave)
 
 
 # Draws
