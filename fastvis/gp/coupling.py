@@ -11,7 +11,6 @@ from .triangles import factor
 
 def coupling_of(bound, parameters, likelihood, x, y, n_samples, rng):
     """Return the `Coupling` of a bound's posterior."""
-    correlation, canonical = 0.0, []
     if hasattr(bound, "posterior"):
         covariance = bound.posterior.covariance(bound.posterior.blocks(parameters)[2])
     else:
