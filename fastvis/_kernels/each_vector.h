@@ -5,7 +5,8 @@
        2   64 bytes, AVX-512
 
    There it finds REAL, LEVEL, BYTES, LANES (numbers in a vector), VEC, FN(name), the name for this
-   type and level, TARGET, which every function has that is called from outside, and PREFETCH.
+   type and level, AT(p), the vector at an address, TARGET, which every function has that is called
+   from outside, and PREFETCH.
    Vectors are those of GCC and Clang; another compiler (or NO_VECTORS) gets vectors of one number.
    Where there is no AVX all levels are the first; `best_level` says what the processor can do.
    Inlined functions take vectors by pointers, which have the same ABI at every level.

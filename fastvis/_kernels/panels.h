@@ -15,19 +15,18 @@ static Py_ssize_t FN(panel_width)(void)
     return PANEL;
 }
 
-
-/* sums[r] = sum_p a[p step_p + r step_r] b[p], ROWS x PANEL; b (n, PANEL) */
+/* sums[r] = sum_p a[p step_p + r step_r] b[p], ROWS x PANEL; rows of b (n, PANEL) are step_b apart */
 static INLINE void FN(block)(Py_ssize_t n, const REAL *a, Py_ssize_t step_p, Py_ssize_t step_r,
-                             const REAL *b, VEC sums[ROWS][VECTORS])
+                             const REAL *b, Py_ssize_t step_b, VEC sums[ROWS][VECTORS])
 {
     VEC s[ROWS][VECTORS];
     for (int r = 0; r < ROWS; r++)
         for (int v = 0; v < VECTORS; v++)
             s[r][v] = (VEC){0};
-    for (Py_ssize_t p = 0; p < n; p++, a += step_p, b += PANEL) {
+    for (Py_ssize_t p = 0; p < n; p++, a += step_p, b += step_b) {
         VEC c[VECTORS];
-        for (int v = 0; v < VECTORS; v++) /* one by one: GCC would copy them through memory */
-            memcpy(&c[v], b + v * LANES, sizeof(VEC));
+        for (int v = 0; v < VECTORS; v++)
+            c[v] = AT(b + v * LANES);
         for (int r = 0; r < ROWS; r++)
             for (int v = 0; v < VECTORS; v++)
                 s[r][v] += c[v] * a[r * step_r];

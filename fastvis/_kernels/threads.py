@@ -8,6 +8,7 @@ so a forked child (a DataLoader worker) starts clean.
 """
 
 import _thread
+import contextlib
 import functools
 import os
 import queue
@@ -20,8 +21,9 @@ import threadpoolctl
 WAIT = 5e-5  # seconds, between two looks at whether a piece may begin
 
 
-class _BlasLimiter:
-    """``with one_blas_thread:`` holds every BLAS of the process to one thread; re-entrant.
+class _BlasLimiter(contextlib.ContextDecorator):
+    """``with one_blas_thread:``, or ``@one_blas_thread``, holds every BLAS of the process to one thread;
+    re-entrant.
 
     ``threadpoolctl.threadpool_limits`` searches the loaded libraries on each call (4 ms) and, when
     two Python threads enter it at once, the second saves the first one's limit and restores it

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._kernels import paths
+from .._kernels.threads import one_blas_thread
 from .geometry import Geometry
 
 
@@ -121,6 +122,7 @@ def layout_of(sizes, kernels, pairs):
     return paths.Layout(shapes, pairs)
 
 
+@one_blas_thread  # its threads, done with small matrices, would spin while the paths need the cores
 def evidence_bound(bound, likelihood, parameters, x, y, n_samples, scale, rng):
     """The ELBO by n_samples paths a point, and its gradient.
 
@@ -150,6 +152,4 @@ def evidence_bound(bound, likelihood, parameters, x, y, n_samples, scale, rng):
     data = scale * values.reshape(n_samples, len(x)).sum(1)
     if flows:
         d_x = bound.enter_vjp(parameters, prepared, x, d_x, out)
-    else:
-        d_x = d_x.reshape(n_samples, *x.shape).sum(0)
     return data, bound.divergence(parameters, prepared), out, d_x

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._kernels import paths
 from .._kernels.slots import Slots
+from .._kernels.threads import one_blas_thread
 from .._optim import Adam
 from .._random import check_rng
 from .._validation import check_array, check_choice, check_float, check_int
@@ -494,7 +495,8 @@ class DeepGP(BaseEstimator):
                     )
                 self.parameters_ += free * adam.step(-gradient * free)
                 if self.natural_rate is not None:
-                    self._bound.natural_step(parameters, views, self.natural_rate)
+                    with one_blas_thread:  # as in `evidence_bound`
+                        self._bound.natural_step(parameters, views, self.natural_rate)
                 if self.callback is not None and self.callback(step, elbos[-1]):
                     break
         except KeyboardInterrupt:

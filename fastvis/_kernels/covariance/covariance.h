@@ -13,7 +13,6 @@ static INLINE void FN(exp_of)(VEC *y)
     const VEC shifted = x * 0x1.71547652b82fep0 + magic;
     const VEC n = shifted - magic;
     const VEC r = (x - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
-    FN(mask) power;
     VEC p = (VEC){0} + 1.0 / 6227020800.0;
     p = p * r + 1.0 / 479001600.0;
     p = p * r + 1.0 / 39916800.0;
@@ -28,12 +27,8 @@ static INLINE void FN(exp_of)(VEC *y)
     p = p * r + 0.5;
     p = p * r + 1.0;
     p = p * r + 1.0;
-    memcpy(&power, &shifted, sizeof(power));
-    power = (power << 52) & ~tiny;
-    FN(mask) bits;
-    memcpy(&bits, &p, sizeof(bits));
-    bits = (bits + power) & ~tiny;
-    memcpy(y, &bits, sizeof(bits));
+    const FN(mask) power = (FN(mask))shifted << 52; /* a cast keeps bits */
+    *y = (VEC)(((FN(mask))p + power) & ~tiny);
 #else
     *y = *y < -708.0 ? 0.0 : exp(*y);
 #endif
@@ -45,11 +40,8 @@ static INLINE void FN(root_of)(VEC *y)
 #if HAS_VECTORS
     const VEC limit = (VEC){0} + 1e6;
     const FN(mask) far = *y > limit;
-    FN(mask) bits, most;
+    const FN(mask) bits = ((FN(mask))*y & ~far) | ((FN(mask))limit & far);
     double lanes[8];
-    memcpy(&bits, y, sizeof(bits));
-    memcpy(&most, &limit, sizeof(most));
-    bits = (bits & ~far) | (most & far);
     memcpy(lanes, &bits, sizeof(bits));
     for (int i = 0; i < (int)LANES; i++)
         lanes[i] = sqrt(lanes[i]); /* one instruction, with -fno-math-errno */
@@ -78,7 +70,7 @@ static INLINE void FN(leaf_block)(const long long kind, Py_ssize_t n, const doub
         s[v] = (VEC){0};
     for (Py_ssize_t d = 0; d < n; d++) {
         for (int v = 0; v < N_VECTORS; v++) {
-            memcpy(&c, z + d * step + v * LANES, sizeof(VEC));
+            c = AT(z + d * step + v * LANES);
             if (kind == LINEAR) {
                 s[v] += c * x[d];
             } else {
@@ -163,7 +155,11 @@ static TARGET void FN(covariances)(const covariance *k, Py_ssize_t n, Py_ssize_t
         for (Py_ssize_t j = 0; j < m; j += BLOCK) {
             const Py_ssize_t size = m - j < BLOCK ? m - j : BLOCK;
             FN(run_block)(k, x + i * n_features, z + j, m_padded, values, slopes, operands);
-            memcpy(out + i * step_out + j, values[k->n_ops - 1], size * sizeof(double));
+            double *target = out + i * step_out + j;
+            if (size == BLOCK) /* a constant size needs no call */
+                memcpy(target, values[k->n_ops - 1], BLOCK * sizeof(double));
+            else
+                memcpy(target, values[k->n_ops - 1], size * sizeof(double));
         }
     }
 }
@@ -186,8 +182,12 @@ static TARGET void FN(covariances_vjp)(const covariance *k, Py_ssize_t n, Py_ssi
         for (Py_ssize_t j = 0; j < m; j += BLOCK) {
             const Py_ssize_t size = m - j < BLOCK ? m - j : BLOCK, last = k->n_ops - 1;
             FN(run_block)(k, x + i * n_features, z + j, m_padded, values, slopes, operands);
+            const double *given = gradient + i * step_gradient + j;
             memset(bars[last], 0, sizeof(bars[last]));
-            memcpy(bars[last], gradient + i * step_gradient + j, size * sizeof(double));
+            if (size == BLOCK)
+                memcpy(bars[last], given, BLOCK * sizeof(double));
+            else
+                memcpy(bars[last], given, size * sizeof(double));
             for (Py_ssize_t o = last; o >= 0; o--) {
                 if (k->ops[o] < 0) {
                     const Py_ssize_t a = operands[o][0], b = operands[o][1];
@@ -211,9 +211,8 @@ static TARGET void FN(covariances_vjp)(const covariance *k, Py_ssize_t n, Py_ssi
                     double *target = dz + d * m_padded + j;
                     sum = (VEC){0};
                     for (int v = 0; v < N_VECTORS; v++) {
-                        VEC t;
-                        memcpy(&c, z + d * m_padded + j + v * LANES, sizeof(VEC));
-                        memcpy(&t, target + v * LANES, sizeof(VEC));
+                        VEC t = AT(target + v * LANES);
+                        c = AT(z + d * m_padded + j + v * LANES);
                         if (is_linear) {
                             sum += w[v] * c;
                             t += w[v] * y;
@@ -222,7 +221,7 @@ static TARGET void FN(covariances_vjp)(const covariance *k, Py_ssize_t n, Py_ssi
                             sum -= c;
                             t += c;
                         }
-                        memcpy(target + v * LANES, &t, sizeof(VEC));
+                        AT(target + v * LANES) = t;
                     }
                     dx[i * n_features + d] += FN(total)(&sum);
                 }

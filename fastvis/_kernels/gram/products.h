@@ -14,7 +14,7 @@ static TARGET void FN(add_gram)(Py_ssize_t n_pixels, Py_ssize_t begin, Py_ssize_
         for (Py_ssize_t i = 0; i < j + PANEL; i += ROWS) {
             const REAL *a = panels + i / PANEL * PANEL * n_pixels + i % PANEL;
             VEC sums[ROWS][VECTORS];
-            FN(block)(n_pixels, a, PANEL, 1, panels + j * n_pixels, sums);
+            FN(block)(n_pixels, a, PANEL, 1, panels + j * n_pixels, PANEL, sums);
             for (int r = 0; r < ROWS; r++) {
                 REAL *target = gram + (i + r) * width + j;
                 VEC total[VECTORS];
@@ -35,7 +35,7 @@ static TARGET void FN(multiply)(Py_ssize_t n_pixels, Py_ssize_t n, Py_ssize_t n_
     for (Py_ssize_t j = 0; j < n_panels; j++) {
         for (Py_ssize_t m = 0; m < n_pixels; m += ROWS) {
             VEC sums[ROWS][VECTORS];
-            FN(block)(n, F + m * n, 1, n, panels + j * n * PANEL, sums);
+            FN(block)(n, F + m * n, 1, n, panels + j * n * PANEL, PANEL, sums);
             for (int r = 0; r < ROWS; r++)
                 memcpy(out + ((m + r) * n_panels + j) * PANEL, sums[r], sizeof(sums[r]));
         }

@@ -4,6 +4,7 @@
 
     reference.py    one path, by the joint Gaussian of its values
     likelihood.h    expected log-likelihoods
+    algebra.h       linear algebra of a panel of paths
     _cpu.pyx        panels of paths, there and back
 
 All parameters of a network lie in one vector theta, where `Layout` says; gradients lie in one like
@@ -18,13 +19,13 @@ import numpy as np
 
 from ..covariance import _cpu as _covariance
 from ..slots import Slots
-from ..threads import one_blas_thread, run_ranges
+from ..threads import run_ranges
 from . import _cpu
 
 LIKELIHOODS = ("gaussian", "student_t", "bernoulli")
 MOST_LAYERS, MOST_ROWS = _cpu.LAYERS, _cpu.ROWS
 N_NODES = 20  # of quadratures
-PATHS_OF_PIECE = 512  # about
+PATHS_OF_PIECE = 768  # about
 MOST_PIECES = 16  # each with a gradient of its own
 
 
@@ -44,7 +45,7 @@ class Layout:
     ``views(theta)`` gives by (layer, name), and S_rs (M_r, M_s) by pair (r, s, "pair"):
 
         parameters (n_leaves, 1 + 2 D)    of the covariance
-        z (F, M_padded)                   features of the inducing points
+        z (M, F)                          features of the inducing points
         lz (M, M)                         lower Cholesky factor of k(z, z)
         n (T, M)                          means of whitened inducing values
         factor (T, M, M)                  lower factors of their covariances S_rr
@@ -62,10 +63,9 @@ class Layout:
             kinds, ops = shape.program.kinds, shape.program.ops
             parameters = len(kinds), 1 + 2 * d
             n_features = _covariance.n_features(kinds, ops, np.ones(parameters))
-            m_padded = -(-m // _covariance.BLOCK) * _covariance.BLOCK
-            arrays = parameters, (n_features, m_padded), (m, m), (t, m), (t, m, m), (d, t)
+            arrays = parameters, (m, n_features), (m, m), (t, m), (t, m, m), (d, t)
             slots.update({(l, name): shape for name, shape in zip(self.NAMES, arrays)})
-            table.append([d, t, m, m_padded, len(kinds), len(ops)])
+            table.append([d, t, m, len(kinds), len(ops)])
         sizes = [self.shapes[l].n_inducing for l in self.layer_of]
         slots.update({(r, s, "pair"): (sizes[r], sizes[s]) for r, s in self.pairs})
         self._slots = Slots(slots)
@@ -87,9 +87,9 @@ class Layout:
 
 
 def features(program, parameters, z, out):
-    """Write features of inducing points z (M, D) to out (F, M_padded)."""
+    """Write features of inducing points z (M, D) to out (M, F)."""
     if out.size:
-        _covariance.features(program.kinds, program.ops, parameters, z, out, True)
+        _covariance.features(program.kinds, program.ops, parameters, z, out, False)
 
 
 def features_vjp(program, parameters, z, phi, d_phi):
@@ -97,7 +97,7 @@ def features_vjp(program, parameters, z, phi, d_phi):
     dz, d_parameters = np.zeros(z.shape), np.zeros(parameters.shape)
     center = np.zeros(z.shape[1])
     k = program.kinds, program.ops, parameters
-    _covariance.features_vjp(*k, z, center, phi, d_phi, True, dz, d_parameters)
+    _covariance.features_vjp(*k, z, center, phi, d_phi, False, dz, d_parameters)
     return dz, d_parameters
 
 
@@ -117,7 +117,8 @@ def elbo(layout, theta, x, y, xi, likelihood, likelihood_parameters, scale):
     theta : ndarray, (n_sets, size)
         Each set of parameters is for n_paths / n_sets of the paths.
     x, y : ndarray, (n, D), (n, T)
-        Path i starts at x[i % n], and y[i % n] is observed at its end.
+        Path i starts at x[i % n], and y[i % n] is observed at its end. Of a set's paths as many as
+        there are for another start at each point, or, if they are fewer than n, one at some.
     xi : ndarray, (n_paths, n_hidden)
         Standard normals.
     likelihood : int
@@ -130,21 +131,25 @@ def elbo(layout, theta, x, y, xi, likelihood, likelihood_parameters, scale):
     -------
     values : ndarray, (n_paths,)
     gradient : ndarray, (n_sets, size)
-    d_x : ndarray, (n_paths, D)
+    d_x : ndarray, like x
     d_likelihood : ndarray, (2,)
     """
-    n_sets, n_paths = len(theta), len(xi)
-    pieces = min(MOST_PIECES, -(-n_paths // (n_sets * PATHS_OF_PIECE)))
-    values, d_x = np.empty(n_paths), np.empty((n_paths, x.shape[1]))
+    n_sets, n_paths, n = len(theta), len(xi), len(x)
+    if _is_narrow(n, n_paths // n_sets):
+        x, y = (np.tile(a, (n_paths // n, 1)) for a in (x, y))
+    n_points = min(len(x), n_paths // n_sets)
+    pieces = min(MOST_PIECES, -(-n_paths // (n_sets * PATHS_OF_PIECE)), n_points)
+    pieces -= pieces % 4 if pieces > 4 else 0  # as many for each of few threads
+    values, d_x = np.empty(n_paths), np.empty((n_sets * n_points, x.shape[1]))
     gradient = np.zeros((n_sets * pieces, layout.size))
     d_likelihood = np.zeros((n_sets * pieces, 2))
     nodes, weights = quadrature()
-    with one_blas_thread:
-        run_ranges(
-            _cpu.elbo, n_sets * pieces, *layout.tables, theta, x, y, xi, likelihood,
-            likelihood_parameters, nodes, weights, scale, values, gradient, d_x,
-            d_likelihood, grain=1,
-        )  # fmt: skip
+    run_ranges(
+        _cpu.elbo, n_sets * pieces, *layout.tables, theta, x, y, xi, likelihood,
+        likelihood_parameters, nodes, weights, scale, values, gradient, d_x, d_likelihood,
+        grain=1,
+    )  # fmt: skip
+    d_x = d_x.reshape(-1, n, x.shape[1]).sum(0)
     return values, gradient.reshape(n_sets, pieces, -1).sum(1), d_x, d_likelihood.sum(0)
 
 
@@ -154,9 +159,17 @@ def sample(layout, theta, x, xi):
     Arguments as of `elbo`.
     """
     n_paths, n_rows = len(xi), len(layout.layer_of)
+    if _is_narrow(len(x), n_paths // len(theta)):
+        x = np.tile(x, (n_paths // len(x), 1))
+    n_points = min(len(x), n_paths // len(theta))
     f, deviation = np.empty((n_paths, n_rows)), np.empty((n_paths, n_rows - layout.n_hidden))
-    with one_blas_thread:
-        run_ranges(
-            _cpu.sample, n_paths, *layout.tables, theta, x, xi, f, deviation, grain=PATHS_OF_PIECE
-        )
+    grain = max(1, PATHS_OF_PIECE * len(theta) * n_points // n_paths)
+    run_ranges(
+        _cpu.sample, len(theta) * n_points, *layout.tables, theta, x, xi, f, deviation, grain=grain
+    )
     return f, deviation
+
+
+def _is_narrow(n_points, n_paths):
+    """Whether paths of so few points fill panels better if each has a point of its own."""
+    return n_paths > n_points and n_points < _cpu.PANEL // 4

@@ -231,7 +231,8 @@ static TARGET double FN(weigh_tile)(const FN(problem) *all, Py_ssize_t i0, Py_ss
         for (Py_ssize_t r = 0; r < TILE; r += ROWS) {
             const Py_ssize_t i = i0 + r;
             VEC square[ROWS][VECTORS];
-            FN(block)(n_dims, all->x + i * n_dims, 1, n_dims, all->columns + j * n_dims, square);
+            FN(block)(n_dims, all->x + i * n_dims, 1, n_dims, all->columns + j * n_dims, PANEL,
+                      square);
             const int far = FN(square_distances)(squares + i, squares + j, square);
             REAL *target = weights + r * TILE + p;
             if (far && !is_last)
@@ -268,7 +269,7 @@ static INLINE TARGET void FN(pull)(const FN(problem) *all, Py_ssize_t i0, Py_ssi
         const REAL *rows = all->rows + c * all->n_padded + j0 * PANEL;
         for (Py_ssize_t r = 0; r < TILE; r += ROWS) {
             VEC sums[ROWS][VECTORS];
-            FN(block)(TILE, weights + r * step_i, step_j, step_i, rows, sums);
+            FN(block)(TILE, weights + r * step_i, step_j, step_i, rows, PANEL, sums);
             for (int k = 0; k < ROWS; k++) {
                 REAL *target = all->pulled + c * all->n_padded + (i0 + r + k) * PANEL;
                 for (int v = 0; v < VECTORS; v++, target += LANES) {

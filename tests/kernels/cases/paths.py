@@ -13,9 +13,9 @@ SIZES = {  # points, samples, inducing points, outputs of each layer, inputs
     "a path": (1, 1, 1, (1,), 1),
     "two layers": (5, 3, 4, (1, 1), 1),
     "wide layers": (3, 5, 3, (2, 3, 2), 3),
-    "a panel and one": (43, 3, 5, (1, 1), 2),
+    "a panel and one": (97, 3, 5, (1, 1), 2),
     "medium": (40, 5, 33, (1, 1, 1), 1),
-    "large": (300, 9, 6, (1, 1, 1), 1),
+    "large": (500, 13, 6, (1, 1, 1), 1),
 }
 OPTIONS = {
     "coupled": {"coupled": True, "n_sets": 1},
