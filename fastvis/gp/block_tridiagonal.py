@@ -84,7 +84,7 @@ class BlockTridiagonal:
                 f"transpose by {skew[where]:.3g}. Pass (diagonal + diagonal.mT) / 2."
             )
         diagonal = 0.5 * diagonal + 0.5 * diagonal.mT  # of the largest numbers, too
-        factor = blocktri.factorize(diagonal.astype(np.float64), lower.astype(np.float64))
+        factor = blocktri.factorize(*(x.astype(np.float64, copy=False) for x in (diagonal, lower)))
         set_frozen(self, diagonal=diagonal, lower=lower.copy())
         set_frozen(self, _factor_diagonal=factor[0], _factor_lower=factor[1])
 

@@ -183,11 +183,12 @@ static TARGET void FN(covariances_vjp)(const covariance *k, Py_ssize_t n, Py_ssi
             const Py_ssize_t size = m - j < BLOCK ? m - j : BLOCK, last = k->n_ops - 1;
             FN(run_block)(k, x + i * n_features, z + j, m_padded, values, slopes, operands);
             const double *given = gradient + i * step_gradient + j;
-            memset(bars[last], 0, sizeof(bars[last]));
-            if (size == BLOCK)
+            if (size == BLOCK) {
                 memcpy(bars[last], given, BLOCK * sizeof(double));
-            else
+            } else {
+                memset(bars[last], 0, sizeof(bars[last]));
                 memcpy(bars[last], given, size * sizeof(double));
+            }
             for (Py_ssize_t o = last; o >= 0; o--) {
                 if (k->ops[o] < 0) {
                     const Py_ssize_t a = operands[o][0], b = operands[o][1];
