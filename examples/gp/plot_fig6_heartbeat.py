@@ -97,7 +97,7 @@ for posterior, name in names.items():
     ]
     deep = DeepGP(
         layers, Gaussian(0.03), posterior, frozen=("hyperparameters", "likelihood"),
-        scale=[0.02, 0.1], natural_rate=0.05, n_steps=n_steps, n_samples=5, rng=0,
+        scale=[0.02, 0.1], natural_rate=0.1, n_steps=n_steps, n_samples=5, rng=0,
     ).fit(x, y)  # fmt: skip
     seconds = time.process_time() - start
     drawn = deep.sample_functions([x, span], 200, x=x, rng=1)

@@ -23,6 +23,7 @@ from .triangles import (
     log_diagonal,
     natural_step,
     raw_triangle,
+    solve_lower,
     triangle,
     triangle_vjp,
 )
@@ -173,7 +174,7 @@ class Chain:
     def natural_step(self, parameters, gradient, rate):
         """In the means b_l of v_l given v_{l-1}, dn_l = db_l + H_l dn_{l-1}, and in H_l, whose
         metric is that of a regression on v_{l-1} ~ N(n, S)."""
-        s = self.blocks(parameters)[2][2]
+        lower = self.blocks(parameters)[2][3]
         last = len(self.sizes) - 1
         d_b = [gradient[l, "n"].ravel() for l in range(last + 1)]
         for l in range(last, 0, -1):
@@ -184,13 +185,24 @@ class Chain:
             step = metric @ d_b[l]
             if l > 0:
                 step = step + parameters[l, "gain"] @ moved
-                d_h = np.linalg.solve(s[l - 1, l - 1], gradient[l, "gain"].T).T
-                parameters[l, "gain"] += metric @ d_h
+                parameters[l, "gain"] += _gain_step(
+                    triangle(parameters[l, "factor"]), metric, gradient[l, "gain"], lower[l - 1]
+                )
             parameters[l, "n"] += step.reshape(parameters[l, "n"].shape)
             moved = step
 
     def covariance(self, cache):
         return cache[2]
+
+
+def _gain_step(t, metric, d_gain, before):
+    """Return the natural step of H in v_l = H v_{l-1} + T e, v_{l-1} having the factor ``before``.
+
+    No more than that which moves v_l, in units of T, by half as much as v_{l-1} in its own.
+    """
+    step = solve_lower(t, metric @ solve_lower(before, d_gain.T).T)
+    step *= min(1.0, 0.5 / max(np.linalg.norm(step, 2), 1e-300))
+    return t @ solve_lower(before, step.T, transposed=True).T
 
 
 class Joint:

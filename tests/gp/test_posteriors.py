@@ -241,6 +241,23 @@ def test_chain_and_joint_move_alike():
         np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e6])
+def test_natural_steps_of_gains_are_bounded(size, rng):
+    """In units of the layer's own deviation, as much as half of what goes in."""
+    chain = Chain([(1, 3), (1, 3)])
+    slots = Slots({(0, "n"): (1, 3), (1, "n"): (1, 3), **chain.shapes()})
+    parameters = slots.views(0.3 * rng.normal(size=slots.size))
+    gradient = slots.views(np.zeros(slots.size))
+    gradient[1, "gain"][:] = size * rng.normal(size=(3, 3))
+    before = parameters[1, "gain"].copy()
+    first, second = (triangle(parameters[l, "factor"]) for l in range(2))
+    chain.natural_step(parameters, gradient, 0.1)
+    moved = np.linalg.solve(second, parameters[1, "gain"] - before) @ first
+    expected = 0.1 * second.T @ np.linalg.solve(first, gradient[1, "gain"].T).T
+    most = np.linalg.norm(expected, 2)
+    np.testing.assert_allclose(moved, expected * min(1, 0.5 / most), rtol=1e-9)
+
+
 # Triangles
 
 
