@@ -27,10 +27,11 @@ LEGEND = """\
 Times are medians, of the two in turn in one process with equal threads; *faster* is the median of
 peer / fastvis over neighboring calls. *Memory* is the most that a first call takes in a fresh
 process, above what imports and inputs take. *Floor* is the time of the dense products alone (Gram
-loss: N^2 M flops, gradient: 2 N^2 M more; all pairs: 3 N^2 D) at the rate of a plain product, *over
-floor* the time as a multiple of it. *Error* is the largest error over the largest value, on noise
-and with linear maps, of float32 against float64; of float64 against the definition, on a small
-image.
+loss: N^2 M flops, gradient: 2 N^2 M more; all pairs: 3 N^2 D; block-tridiagonal matrices and deep
+GPs: `flops` in their files) at the rate of a plain product; of dead leaves that of copying the
+bytes, of covariances that of their exponentials, twice. *Over floor* is the time as a multiple of
+it. *Error* is the largest error over the largest value, on noise and with linear maps, of float32
+against float64; of float64 against the definition, on a small image.
 """
 
 

@@ -10,7 +10,7 @@ import torch
 from fastvis.gp import BlockTridiagonal
 from fastvis.torch import blocktri, blocktri_inverse_blocks, blocktri_logdet, blocktri_solve
 
-from .common import Gemm, Row, alternate, peak_memory, use_threads
+from .common import Gemm, alternate, compare, peak_memory, use_threads
 
 
 @dataclass(frozen=True)
@@ -114,17 +114,8 @@ def _row(case, quick):
     )
     if not error < 1e-10:
         raise RuntimeError("fastvis and its peer disagree.")
-    seconds, ratios = alternate(ours, peer, gemm, rounds=1 if quick else 7)
-    floor = ratios[2] * gemm.flops / case.flops()
-    return Row(
-        case.peer_name,
-        *seconds[:2],
-        ratios[1],
-        memory=peak_memory(case.ours),
-        peer_memory=peak_memory(case.peer),
-        floor_seconds=seconds[0] / floor,
-        floor_ratio=floor,
-    )
+    floor = case.flops() / gemm.flops
+    return compare(case.peer_name, case.ours, case.peer, gemm, floor, 1 if quick else 7)
 
 
 # asv

@@ -10,7 +10,7 @@ from sklearn.gaussian_process import kernels as sklearn_kernels
 
 from fastvis.gp import Matern, Periodic, SquaredExponential
 
-from .common import Row, alternate, peak_memory, use_threads
+from .common import alternate, compare, peak_memory, use_threads
 
 
 @dataclass(frozen=True)
@@ -141,16 +141,7 @@ def _row(case, rounds):
         expected = np.asarray(expected)
         if not np.allclose(result, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max()):
             raise RuntimeError("fastvis and its peer disagree.")
-    seconds, ratios = alternate(ours, peer, Exponentials(case.n), rounds=rounds)
-    return Row(
-        case.peer_name,
-        *seconds[:2],
-        ratios[1],
-        memory=peak_memory(case.ours),
-        peer_memory=peak_memory(case.peer),
-        floor_seconds=seconds[0] / ratios[2],
-        floor_ratio=ratios[2],
-    )
+    return compare(case.peer_name, case.ours, case.peer, Exponentials(case.n), 1.0, rounds)
 
 
 # asv

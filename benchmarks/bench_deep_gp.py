@@ -12,7 +12,7 @@ from gpytorch.models.deep_gps import DeepGPLayer
 from fastvis.gp import DeepGP, Gaussian, GPLayer, SquaredExponential
 from fastvis.gp.bounds import evidence_bound
 
-from .common import Gemm, Row, alternate, peak_memory, use_threads
+from .common import Gemm, alternate, compare, use_threads
 
 NOISE = 0.01
 
@@ -68,9 +68,13 @@ class Step:
         return run
 
     def flops(self):
-        """Products with M x M matrices: 8 M^2 a layer and path, 6 M^2 a coupled pair and path."""
-        pairs = 0 if self.posterior == "factorized" else self.n_layers * (self.n_layers - 1) / 2
-        return self.n * self.n_samples * self.m**2 * (8 * self.n_layers + 6 * pairs)
+        """Products with M x M matrices: 6 M^2 a layer and path, of which two are triangles of
+        outer products, 6 M^2 a coupled pair and path; samples share the first layer."""
+        n_later, n_paths = self.n_layers - 1, self.n * self.n_samples
+        shared, own = 6, 6 * n_later
+        if self.posterior == "chain":
+            shared, own = shared + 6 * n_later, own + 3 * n_later * (n_later - 1)
+        return self.m**2 * (self.n * shared + n_paths * own)
 
 
 class GPyTorchLayer(DeepGPLayer):
@@ -134,13 +138,8 @@ def _row(case, quick):
         peer_name, other = "fastvis, factorized", replace(case, posterior="factorized").ours
     else:
         peer_name, other = f"GPyTorch {gpytorch.__version__}", case.peer
-    seconds, ratios = alternate(case.ours(), other(), gemm, rounds=1 if quick else 7)
-    floor = ratios[2] * gemm.flops / case.flops()
-    return Row(
-        peer_name, *seconds[:2], ratios[1],
-        memory=peak_memory(case.ours), peer_memory=peak_memory(other),
-        floor_seconds=seconds[0] / floor, floor_ratio=floor,
-    )  # fmt: skip
+    floor = case.flops() / gemm.flops
+    return compare(peer_name, case.ours, other, gemm, floor, 1 if quick else 7)
 
 
 # asv

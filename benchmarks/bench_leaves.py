@@ -10,7 +10,7 @@ from fastvis._kernels import leaves
 from fastvis.scenes import DeadLeaves, PowerLaw, sprites
 from fastvis.scenes.toys import COLORS
 
-from .common import Copy, Row, alternate, peak_memory, use_threads
+from .common import Copy, Row, alternate, compare, use_threads
 
 
 @dataclass(frozen=True)
@@ -125,17 +125,8 @@ def rows(quick):
 
 def _row(case, peer, rounds):
     copy = Copy(1 << 22)
-    seconds, ratios = alternate(case.ours(), case.peer(), copy, rounds=rounds)
-    floor = ratios[2] * copy.bytes / 2 / case.bytes()  # a copy reads as much as it writes
-    return Row(
-        peer,
-        *seconds[:2],
-        ratios[1],
-        memory=peak_memory(case.ours),
-        peer_memory=peak_memory(case.peer),
-        floor_seconds=seconds[0] / floor,
-        floor_ratio=floor,
-    )
+    floor = 2 * case.bytes() / copy.bytes  # a copy reads as much as it writes
+    return compare(peer, case.ours, case.peer, copy, floor, rounds)
 
 
 def _alone(function):

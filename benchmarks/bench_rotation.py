@@ -8,7 +8,7 @@ import torch
 
 from fastvis._kernels.rotation import mean_distance
 
-from .common import Gemm, Row, alternate, peak_memory, use_threads
+from .common import Gemm, Row, alternate, compare, peak_memory, use_threads
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,8 @@ def _row(case, quick):
         or np.abs(gradient - peer_gradient.numpy()).max() > scale / 1e3
     ):
         raise RuntimeError("fastvis and its peer disagree.")
-    seconds, ratios = alternate(ours, peer, gemm, rounds=rounds)
-    floor = ratios[2] * gemm.flops / case.flops()
-    return Row(
-        f"torch.{case.peer_name}, autograd",
-        *seconds[:2],
-        ratios[1],
-        memory=peak_memory(case.ours),
-        peer_memory=peak_memory(case.peer),
-        floor_seconds=seconds[0] / floor,
-        floor_ratio=floor,
-    )
+    peer_name = f"torch.{case.peer_name}, autograd"
+    return compare(peer_name, case.ours, case.peer, gemm, case.flops() / gemm.flops, rounds)
 
 
 # asv

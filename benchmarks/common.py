@@ -78,6 +78,23 @@ def alternate(*functions, rounds=7, warm_up=True):
     return seconds, ratios
 
 
+def compare(peer, ours, theirs, best, floor, rounds=7):
+    """The `Row` of two functions, which ``ours()`` and ``theirs()`` make.
+
+    ``best`` is a yardstick, as `Gemm`, and the floor so many times that.
+    """
+    seconds, ratios = alternate(ours(), theirs(), best, rounds=rounds)
+    return Row(
+        peer,
+        *seconds[:2],
+        ratios[1],
+        memory=peak_memory(ours),
+        peer_memory=peak_memory(theirs),
+        floor_seconds=seconds[0] * floor / ratios[2],
+        floor_ratio=ratios[2] / floor,
+    )
+
+
 def _seconds(function, warm_up):
     time.sleep(PAUSE)
     seconds, total = _time(function), 0.0

@@ -22,8 +22,7 @@ WAIT = 5e-5  # seconds, between two looks at whether a piece may begin
 
 
 class _BlasLimiter(contextlib.ContextDecorator):
-    """``with one_blas_thread:``, or ``@one_blas_thread``, holds every BLAS of the process to one thread;
-    re-entrant.
+    """``with one_blas_thread:`` (or ``@``) holds every BLAS of the process to one; re-entrant.
 
     ``threadpoolctl.threadpool_limits`` searches the loaded libraries on each call (4 ms) and, when
     two Python threads enter it at once, the second saves the first one's limit and restores it

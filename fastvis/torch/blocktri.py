@@ -16,6 +16,9 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 from .._kernels import blocktri
+from ._tensors import check_device, check_finite, check_same_device, check_tensor
+
+DOOR = "(..., L, M, M)", "fastvis.gp.BlockTridiagonal"
 
 
 def blocktri_logdet(diagonal, lower):
@@ -191,7 +194,7 @@ def _logdet_vjp(c: Tensor, b: Tensor, d_logdet: Tensor) -> tuple[Tensor, Tensor]
 
 @torch.library.custom_op("fastvis::blocktri_solve", mutates_args=())
 def _solve(diagonal: Tensor, lower: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    _check_finite(right, "b")
+    check_finite(right, "b")
     factor = _factorize(diagonal, lower)
     return _tensors(blocktri.solve(*factor, *_arrays(right)), *factor)
 
@@ -215,8 +218,8 @@ def _inverse_blocks_vjp(
 
 
 def _factorize(diagonal, lower):
-    _check_finite(diagonal, "diagonal")
-    _check_finite(lower, "lower")
+    check_finite(diagonal, "diagonal")
+    check_finite(lower, "lower")
     return blocktri.factorize(*_arrays(diagonal, lower))
 
 
@@ -329,8 +332,8 @@ def _call(operator, *tensors):
 def _factorize_by_blocks(diagonal, lower):
     """Lists of the blocks C_i and B_i."""
     if not torch.compiler.is_compiling():
-        _check_finite(diagonal, "diagonal")
-        _check_finite(lower, "lower")
+        check_finite(diagonal, "diagonal")
+        check_finite(lower, "lower")
     pivots = ((diagonal + diagonal.mT) / 2).unbind(-3)
     below = lower.unbind(-3)
     c, b = [_cholesky(pivots[0], 0)], []
@@ -358,7 +361,7 @@ def _logdet_by_blocks(diagonal, lower):
 
 def _solve_by_blocks(diagonal, lower, right):
     if not torch.compiler.is_compiling():
-        _check_finite(right, "b")
+        check_finite(right, "b")
     c, b = _factorize_by_blocks(diagonal, lower)
     x = list(right.unbind(-3))
     for i in range(len(c)):
@@ -387,8 +390,8 @@ def _inverse_by_blocks(diagonal, lower):
 
 def _check_blocks(diagonal, lower):
     """The dtype of results."""
-    _check_tensor(diagonal, "diagonal")
-    _check_tensor(lower, "lower")
+    check_tensor(diagonal, "diagonal", *DOOR)
+    check_tensor(lower, "lower", *DOOR)
     if diagonal.ndim < 3 or diagonal.shape[-1] != diagonal.shape[-2] or 0 in diagonal.shape:
         raise ValueError(
             f"diagonal must have shape (..., L, M, M) and not be empty; got "
@@ -400,14 +403,13 @@ def _check_blocks(diagonal, lower):
             f"lower must have shape (..., L - 1, M, M) = {(*batch, n - 1, m, m)}, as diagonal has "
             f"{tuple(diagonal.shape)}; got {tuple(lower.shape)}. Pass the blocks (i + 1, i)."
         )
-    _check_device(lower, "lower", diagonal)
-    if diagonal.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"diagonal must be on the CPU or a CUDA device; got {diagonal.device}.")
+    check_same_device(lower, "lower", diagonal, "diagonal")
+    check_device(diagonal, "diagonal")
     return torch.promote_types(diagonal.dtype, lower.dtype)
 
 
 def _check_right(b, diagonal):
-    _check_tensor(b, "b")
+    check_tensor(b, "b", "(..., L, M) or (..., L, M, K)", DOOR[1])
     vectors = tuple(diagonal.shape[:-1])
     leading = b.shape if b.ndim == len(vectors) else b.shape[:-1]
     if tuple(leading) != vectors or b.numel() == 0:
@@ -415,38 +417,5 @@ def _check_right(b, diagonal):
             f"b must have shape {vectors} or {vectors[:-1] + (vectors[-1], 'K')}, as the blocks "
             f"{tuple(diagonal.shape)}; got {tuple(b.shape)}. Expand it to the batch."
         )
-    _check_device(b, "b", diagonal)
+    check_same_device(b, "b", diagonal, "diagonal")
     return b.dtype
-
-
-def _check_tensor(tensor, name):
-    if not isinstance(tensor, Tensor):
-        raise TypeError(
-            f"{name} must be a torch.Tensor; got {type(tensor).__name__}. "
-            "For NumPy arrays use fastvis.gp.BlockTridiagonal."
-        )
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"{name} must be float32 or float64; got {tensor.dtype}. Convert with {name}.double()."
-        )
-    if tensor.layout != torch.strided:
-        raise ValueError(
-            f"{name} must be dense; got layout {tensor.layout}. Convert with {name}.to_dense()."
-        )
-
-
-def _check_device(tensor, name, diagonal):
-    if tensor.device != diagonal.device:
-        raise ValueError(
-            f"{name} must be on the device of diagonal, {diagonal.device}; got {tensor.device}. "
-            f"Pass {name}.to(diagonal.device)."
-        )
-
-
-def _check_finite(tensor, name):
-    n_bad = tensor.numel() - int(torch.isfinite(tensor).sum())
-    if n_bad:
-        raise ValueError(
-            f"{name} must be finite; got {n_bad} value(s) that are NaN or infinite. "
-            "Remove or replace them first."
-        )

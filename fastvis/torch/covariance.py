@@ -18,6 +18,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 from .._kernels import covariance as kernels
 from ..gp.covariances import Covariance
+from ._tensors import check_device, check_finite, check_same_device, check_tensor
 
 
 def covariance(kernel, x, z=None, theta=None):
@@ -115,10 +116,10 @@ def covariance_diag(kernel, x, theta=None):
     _check_kernel(kernel)
     points, batch = _points(x, "x")
     if not torch.compiler.is_compiling():
-        _check_finite(points, "x")
+        check_finite(points, "x")
     program, parameters = _parameters(kernel, points, theta)
     if not torch.compiler.is_compiling():
-        _check_finite(parameters, "exponentials of theta")
+        check_finite(parameters, "exponentials of theta")
     n_leaves, n_inputs = len(parameters), points.shape[2]
     stack = []
     for op in program[n_leaves:]:
@@ -138,10 +139,10 @@ def covariance_diag(kernel, x, theta=None):
 
 @torch.library.custom_op("fastvis::covariance", mutates_args=())
 def _covariance(x: Tensor, z: Tensor | None, parameters: Tensor, program: Tensor) -> Tensor:
-    _check_finite(x, "x")
+    check_finite(x, "x")
     if z is not None:
-        _check_finite(z, "z")
-    _check_finite(parameters, "exponentials of theta")
+        check_finite(z, "z")
+    check_finite(parameters, "exponentials of theta")
     if x.is_cuda:
         return _on_gpu("matrix", x, z, parameters, program)
     k, parameters = _arguments(parameters, program)
@@ -243,13 +244,13 @@ def _parameters(kernel, points, theta):
     parameters = torch.tensor(parameters, **like)
     if theta is None:
         return program, parameters
-    _check_tensor(theta, "theta", "(n_theta,)")
+    check_tensor(theta, "theta", "(n_theta,)", "fastvis.gp")
     if theta.shape != (len(start),):
         raise ValueError(
             f"theta must have one value for each of {len(start)} hyperparameter(s); got shape "
             f"{tuple(theta.shape)}. Their names are in kernel.hyperparameters."
         )
-    _check_device(theta, "theta", points)
+    check_same_device(theta, "theta", points, "x")
     logs = (theta.double() - torch.tensor(start, **like)) @ torch.tensor(signs, **like)
     return program, parameters * logs.reshape(parameters.shape).exp()
 
@@ -285,14 +286,13 @@ def _check_kernel(kernel):
 
 def _points(points, name):
     """In float64, (B, n, D), and the batch axes."""
-    _check_tensor(points, name, "(..., n, D) or (n,)")
+    check_tensor(points, name, "(..., n, D) or (n,)", "fastvis.gp")
     if points.ndim == 0 or points.numel() == 0:
         raise ValueError(
             f"{name} must be points, (..., n, D) or (n,), and not empty; got shape "
             f"{tuple(points.shape)}."
         )
-    if points.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{name} must be on the CPU or a CUDA device; got {points.device}.")
+    check_device(points, name)
     array = points.double()
     array = array[:, None] if array.ndim == 1 else array
     return array.reshape(-1, *array.shape[-2:]), tuple(array.shape[:-2])
@@ -309,37 +309,5 @@ def _other_points(z, x, points, batch):
         raise ValueError(
             f"z must have the batch axes of x, {batch}, or none; got shape {tuple(z.shape)}."
         )
-    _check_device(z, "z", x)
+    check_same_device(z, "z", x, "x")
     return other
-
-
-def _check_tensor(tensor, name, axes):
-    if not isinstance(tensor, Tensor):
-        raise TypeError(
-            f"{name} must be a torch.Tensor {axes}; got {type(tensor).__name__}. "
-            "For NumPy arrays use fastvis.gp."
-        )
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"{name} must be float32 or float64; got {tensor.dtype}. Convert with {name}.float()."
-        )
-    if tensor.layout != torch.strided:
-        raise ValueError(
-            f"{name} must be dense; got layout {tensor.layout}. Convert with {name}.to_dense()."
-        )
-
-
-def _check_device(tensor, name, x):
-    if tensor.device != x.device:
-        raise ValueError(
-            f"{name} must be on the device of x, {x.device}; got {tensor.device}. Move one of them."
-        )
-
-
-def _check_finite(tensor, name):
-    n_bad = tensor.numel() - int(torch.isfinite(tensor).sum())
-    if n_bad:
-        raise ValueError(
-            f"{name} must be finite; got {n_bad} value(s) that are NaN or infinite. "
-            "Remove or replace them first."
-        )

@@ -17,6 +17,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 from .._kernels import rotation
 from .._validation import check_float
+from ._tensors import check_device, check_finite, check_same_device, check_tensor
 
 AXES = "(n_neurons, n_features, n_orientations)"
 
@@ -223,8 +224,7 @@ def mean_distance(x):
     _check_tensor(x, "x", "(n_rows, n_dims)", 2, "Flatten what describes a row.")
     if len(x) < 2:
         raise ValueError(f"x must have at least 2 rows to be compared; got shape {tuple(x.shape)}.")
-    if x.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"x must be on the CPU or a CUDA device; got {x.device}.")
+    check_device(x, "x")
     if unpack_dual(x).tangent is not None:  # torch would take the derivative for zero
         raise RuntimeError(
             "fastvis.torch.mean_distance and pairwise_distance_loss have no forward-mode "
@@ -352,7 +352,7 @@ def _multiply(readouts, factor):
 
 @torch.library.custom_op("fastvis::mean_distance", mutates_args=())
 def _mean_distance(x: Tensor) -> tuple[Tensor, Tensor]:
-    _check_finite(x, "x")
+    check_finite(x, "x")
     if x.is_cuda:
         from .._kernels.rotation import cuda
 
@@ -401,7 +401,7 @@ _mean_distance.register_autograd(_multiply_gradient, setup_context=_keep_gradien
 def _check_readouts(readouts):
     _check_tensor(readouts, "readouts", AXES, 3, "Reshape flat readouts first.")
     if not torch.compiler.is_compiling():
-        _check_finite(readouts, "readouts")
+        check_finite(readouts, "readouts")
 
 
 def _check_angles(angles, readouts):
@@ -416,13 +416,9 @@ def _check_angles(angles, readouts):
             f"angles must have one value for each of {len(readouts)} neuron(s); got shape "
             f"{tuple(angles.shape)}."
         )
-    if angles.device != readouts.device:
-        raise ValueError(
-            f"angles must be on the device of the readouts, {readouts.device}; got "
-            f"{angles.device}. Pass angles.to(readouts.device)."
-        )
+    check_same_device(angles, "angles", readouts, "readouts")
     if not torch.compiler.is_compiling():
-        _check_finite(angles, "angles")
+        check_finite(angles, "angles")
     turned = angles.double().remainder(2 * math.pi)
     return turned.to(readouts.dtype).expand(len(readouts))
 
@@ -445,31 +441,10 @@ def _check_temperature(temperature, readouts, strict=False):
 
 
 def _check_tensor(tensor, name, axes, ndim, remedy):
-    if not isinstance(tensor, Tensor):
-        raise TypeError(
-            f"{name} must be a torch.Tensor {axes}; got {type(tensor).__name__}. "
-            "For NumPy arrays use fastvis.readouts."
-        )
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"{name} must be float32 or float64; got {tensor.dtype}. Convert with {name}.float()."
-        )
-    if tensor.layout != torch.strided:
-        raise ValueError(
-            f"{name} must be dense; got layout {tensor.layout}. Convert with {name}.to_dense()."
-        )
+    check_tensor(tensor, name, axes, "fastvis.readouts")
     if tensor.ndim != ndim:
         raise ValueError(
             f"{name} must have {ndim} dimensions {axes}; got shape {tuple(tensor.shape)}. {remedy}"
         )
     if 0 in tensor.shape:
         raise ValueError(f"{name} must not be empty; got shape {tuple(tensor.shape)}.")
-
-
-def _check_finite(tensor, name):
-    n_bad = tensor.numel() - int(torch.isfinite(tensor).sum())
-    if n_bad:
-        raise ValueError(
-            f"{name} must be finite; got {n_bad} value(s) that are NaN or infinite. "
-            "Remove or replace them first."
-        )

@@ -386,7 +386,7 @@ def test_readouts_that_are_refused(kind, change, error, message):
         (torch.zeros(3, 1), ValueError, r"each of 3 neuron\(s\); got shape \(3, 1\)"),
         (ANGLES / 0, ValueError, r"angles must be finite; got 3 value\(s\)"),
         (float("inf"), ValueError, r"angles must be finite; got 1 value\(s\)"),
-        (ANGLES.to("meta"), ValueError, "device of the readouts, cpu; got meta"),
+        (ANGLES.to("meta"), ValueError, "device of readouts, cpu; got meta"),
     ],
 )
 @kinds
