@@ -19,6 +19,8 @@ RATE = 0.2  # of natural gradients
 REACH = 0.5  # the furthest that a log-slope moves in a step
 START = 0.1  # deviation of the posterior, in prior ones, where training starts
 STEP = 1e-6  # of differences, in units of the range
+MOST_LENGTHSCALES = 100  # of warps in the range
+LEAST_NOISE = 1e-3  # where its training starts
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -230,13 +232,31 @@ def align_sequences(
             f"kernel must be a covariance of fastvis.gp; got {type(kernel).__name__}. Pass "
             "SquaredExponential(variance, lengthscale), say."
         )
-    kernel.diag(np.zeros((1, 1)))  # of one dimension
+    ends = kernel.diag(np.array([[0.0], [span]]))  # of one dimension
+    if not 0 < ends[0] == ends[1]:
+        raise ValueError(f"kernel must be stationary; got {kernel!r}.")
     for value, name in (
         (warp_lengthscale, "warp_lengthscale"),
         (warp_variance, "warp_variance"),
         (noise, "noise"),
     ):
         check_float(value, name, minimum=0, strict=True)
+    if warp_lengthscale < span / MOST_LENGTHSCALES:
+        raise ValueError(
+            f"warp_lengthscale must be at least {span / MOST_LENGTHSCALES:g}, a part in "
+            f"{MOST_LENGTHSCALES} of the range of x; got {warp_lengthscale:g}."
+        )
+    if noise < LEAST_NOISE * deviation:
+        raise ValueError(
+            f"noise must be at least {LEAST_NOISE * deviation:g}, {LEAST_NOISE:g} deviations of y; "
+            f"got {noise:g}. Start far above the true one."
+        )
+    for j, times in enumerate(x):
+        if times[-1] - times[0] < span / 2:
+            raise ValueError(
+                f"x[{j}] must cover half of the common range, {bounds[0]:g} to {bounds[1]:g}; got "
+                f"{times[0]:g} to {times[-1]:g}. Sequences must begin and end alike."
+            )
     with one_blas_thread:  # the same bytes for any number of threads
         warps = Warps(x, bounds, warp_lengthscale)
         z = np.linspace(*bounds, n_inducing)

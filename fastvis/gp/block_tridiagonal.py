@@ -75,15 +75,11 @@ class BlockTridiagonal:
 
     def __post_init__(self):
         diagonal, lower = check_blocks(self.diagonal, self.lower, "diagonal", "lower")
-        skew = np.abs(diagonal - diagonal.mT).max(axis=(-2, -1))
-        is_bad = skew > ASYMMETRY[diagonal.dtype] * np.abs(diagonal).max(axis=(-2, -1))
-        if is_bad.any():
-            where = tuple(int(i) for i in np.argwhere(is_bad)[0])
-            raise ValueError(
-                f"diagonal must have symmetric blocks; block {list(where)} differs from its "
-                f"transpose by {skew[where]:.3g}. Pass (diagonal + diagonal.mT) / 2."
-            )
-        diagonal = 0.5 * diagonal + 0.5 * diagonal.mT  # of the largest numbers, too
+        mirrored = np.ascontiguousarray(diagonal.mT)
+        if np.array_equal(diagonal, mirrored):
+            diagonal = diagonal.copy()
+        else:
+            diagonal = _symmetric_part(diagonal, mirrored)
         factor = blocktri.factorize(*(x.astype(np.float64, copy=False) for x in (diagonal, lower)))
         set_frozen(self, diagonal=diagonal, lower=lower.copy())
         set_frozen(self, _factor_diagonal=factor[0], _factor_lower=factor[1])
@@ -283,6 +279,18 @@ class BlockTridiagonal:
         return tuple(block.astype(self.diagonal.dtype, copy=copy) for block in blocks)
 
 
+def _symmetric_part(blocks, mirrored):
+    skew = np.abs(blocks - mirrored).max(axis=(-2, -1))
+    is_bad = skew > ASYMMETRY[blocks.dtype] * np.abs(blocks).max(axis=(-2, -1))
+    if is_bad.any():
+        where = tuple(int(i) for i in np.argwhere(is_bad)[0])
+        raise ValueError(
+            f"diagonal must have symmetric blocks; block {list(where)} differs from its "
+            f"transpose by {skew[where]:.3g}. Pass (diagonal + diagonal.mT) / 2."
+        )
+    return 0.5 * blocks + 0.5 * mirrored  # of the largest numbers, too
+
+
 # Shared with the chain that has such a precision
 
 
@@ -296,7 +304,7 @@ def check_blocks(diagonal, lower, diagonal_name, lower_name):
         )
     *batch, n, m, _ = diagonal.shape
     expected = (*batch, n - 1, m, m)
-    if n == 1 and np.size(lower) == 0:  # a single block has none below it
+    if n == 1 and (lower is None or np.size(lower) == 0):  # a single block has none below it
         lower = np.empty(expected, diagonal.dtype)
     else:
         lower = check_array(lower, lower_name)

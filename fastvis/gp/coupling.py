@@ -14,6 +14,12 @@ def coupling_of(bound, parameters, likelihood, x, y, n_samples, rng):
     if hasattr(bound, "posterior"):
         covariance = bound.posterior.covariance(bound.posterior.blocks(parameters)[2])
     else:
+        n_values = sum(s.n_outputs * s.n_inducing for s in bound.sizes)
+        if n_samples <= n_values:
+            raise ValueError(
+                f"n_samples must be above {n_values}, the number of inducing values, of which a "
+                f"covariance is estimated; got {n_samples}."
+            )
         covariance = _sampled_covariance(inducing_draws(bound, parameters, n_samples, rng))
     correlation, canonical = _correlations(covariance, len(bound.sizes))
     return Coupling(

@@ -16,11 +16,12 @@ from .._optim import Adam
 from .._random import check_rng
 from .._validation import check_array, check_choice, check_float, check_int
 from .bounds import Sizes, WhitenedBound, evidence_bound
+from .covariances import Covariance
 from .files import layer_of, likelihood_of, read, write
 from .flow import MonotonicFlow
 from .flow_bound import FlowBound
 from .functions import draw_functions, moments_of_layers
-from .likelihoods import Gaussian
+from .likelihoods import Bernoulli, Gaussian, StudentT
 from .locations import LocationsBound
 from .starts import start_locations, start_slopes
 from .whitened import Chain, Factorized, Joint
@@ -55,7 +56,7 @@ class GPLayer:
     inducing: np.ndarray | None = None
 
     def __post_init__(self):
-        if not hasattr(self.kernel, "with_theta"):
+        if not isinstance(self.kernel, Covariance):
             raise TypeError(
                 f"kernel must be a covariance of fastvis.gp; got {type(self.kernel).__name__}."
             )
@@ -95,8 +96,9 @@ class Coupling:
     Attributes
     ----------
     total_correlation : float
-        KL from the posterior of inducing values to the product of its layers', nats; 0 if they are
-        independent.
+        KL from the posterior of whitened inducing values to the product of its layers', nats; 0 if
+        they are independent. With the posterior "locations" that of a Gaussian with the covariance
+        of ``n_samples`` draws: for M values too large by some ``M^2 / (2 n_samples)``.
     canonical_correlations : list of ndarray
         Of neighboring layers, falling.
     shuffle : float
@@ -330,7 +332,14 @@ class DeepGP(BaseEstimator):
             For the posterior "locations", whose inducing locations are drawn; others are exact.
         """
         check_is_fitted(self, "parameters_")
-        points = x if isinstance(x, list) else [x] * len(self.layers)
+        check_int(n_samples, "n_samples", minimum=2)
+        several = isinstance(x, list) and any(np.ndim(p) for p in x)
+        points = x if several else [x] * len(self.layers)
+        if len(points) != len(self.layers):
+            raise ValueError(
+                f"x must be points, or a list of points for each of {len(self.layers)} layers; got "
+                f"a list of {len(points)}."
+            )
         points = [
             _points(p, "x", s.n_inputs) for p, s in zip(points, self._bound.sizes, strict=True)
         ]
@@ -397,6 +406,9 @@ class DeepGP(BaseEstimator):
         model = cls(layers, likelihood, **parameters)
         model._check_parameters()
         slopes = [check_array(arrays[f"slope_{l}"], "slope", ndim=2) for l in range(len(layers))]
+        widths = [layer.n_outputs for layer in layers]
+        if [s.shape for s in slopes] != list(zip([len(slopes[0]), *widths[:-1]], widths)):
+            raise ValueError("it has mean functions of another model")
         model._make_bound(layers, likelihood, slopes, arrays.get("locations"))
         model.parameters_ = check_array(arrays["parameters"], "parameters", ndim=1)
         if len(model.parameters_) != model._slots.size:
@@ -553,6 +565,15 @@ class DeepGP(BaseEstimator):
     # Checks
 
     def _check_parameters(self):
+        if not isinstance(self.layers, list | tuple):
+            raise TypeError(f"layers must be a list of GPLayer; got {type(self.layers).__name__}.")
+        if isinstance(self.frozen, str):
+            raise TypeError(f"frozen must be a tuple of names; got {self.frozen!r}. Add a comma.")
+        if not isinstance(self.likelihood, Gaussian | StudentT | Bernoulli | None):
+            raise TypeError(
+                "likelihood must be Gaussian(...), StudentT(...) or Bernoulli(); got "
+                f"{self.likelihood!r}."
+            )
         layers = list(self.layers)
         flows = bool(layers) and isinstance(layers[0], MonotonicFlow)
         if not layers[flows:] or not all(isinstance(layer, GPLayer) for layer in layers[flows:]):
@@ -586,7 +607,12 @@ class DeepGP(BaseEstimator):
             check_int(self.batch_size, "batch_size", minimum=1)
         if self.prior_width is not None:
             check_float(self.prior_width, "prior_width", minimum=0, strict=True)
-        for scale in np.broadcast_to(self.scale, len(layers)):
+        scales = check_array(self.scale, "scale", ndim=(0, 1))
+        if scales.shape not in ((1,), (len(layers),)):
+            raise ValueError(
+                f"scale must be a number, or one for each of {len(layers)} layers; got {scales}."
+            )
+        for scale in scales:
             check_float(float(scale), "scale", minimum=0, strict=True)
         counts = {layer.n_inducing for layer in layers}
         if self.posterior == "locations" and len(counts) > 1:

@@ -86,7 +86,8 @@ def _draw_layer(geometry, v, slope, points, rng):
         return geometry(points[..., 0])[..., None]
     n, n_points = points.shape[:2]
     out = np.empty((n, n_points, v.shape[1]))
-    least = JITTER * geometry.prior(points[0, :1])[0] * np.eye(n_points)
+    largest = geometry.prior(points[0]).max()
+    least = JITTER * (largest if largest > 0 else 1.0) * np.eye(n_points)
     same = len(geometry.z) == 1 and points.strides[0] == 0
     for s in range(n):
         if s == 0 or not same:

@@ -44,11 +44,11 @@ def noisy_input_variance(moments, x, deviation, *, n_nodes=N_NODES):
     array([1., 1.])
     """
     x, deviation = _check(x, deviation)
-    n_nodes = check_int(n_nodes, "n_nodes", minimum=1)
+    n_nodes = check_int(n_nodes, "n_nodes", minimum=1, maximum=200)  # then weights overflow
     nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
     weights = weights / weights.sum()
     points = x[:, None] + deviation * nodes
-    mean, variance = (np.reshape(m, points.shape) for m in moments(points.ravel()))
+    mean, variance = _moments(moments, points)
     center = (mean @ weights)[:, None]
     return variance @ weights + (mean - center) ** 2 @ weights
 
@@ -72,7 +72,7 @@ def noisy_input_variance_slope(moments, x, *, step):
     x = check_array(x, "x", ndim=1, axes="(n,)").astype(np.float64)
     step = check_float(step, "step", minimum=0, strict=True)
     points = x[:, None] + step * np.arange(-2, 3)
-    mean, variance = (np.reshape(m, points.shape) for m in moments(points.ravel()))
+    mean, variance = _moments(moments, points)
     first = mean @ np.array([1, -8, 0, 8, -1]) / (12 * step)
     second = variance @ np.array([-1, 16, -30, 16, -1]) / (12 * step**2)
     return first**2 + second / 2
@@ -103,12 +103,20 @@ def variance_beside_one_point(distance, noise_variance, *, variance=1.0, lengths
     >>> bool(variance_beside_one_point(0.5, 0.1) > variance_beside_one_point(0.5, 0.0))
     True
     """
+    check_array(distance, "distance"), check_array(noise_variance, "noise_variance")
     d, s = np.asarray(distance, float), np.asarray(noise_variance, float)
     square = check_float(lengthscale, "lengthscale", minimum=0, strict=True) ** 2
     variance = check_float(variance, "variance", minimum=0, strict=True)
     if (s < 0).any():
         raise ValueError(f"noise_variance must be >= 0; got {s.min()}.")
     return variance * (1 - np.exp(-(d**2) / (square + 2 * s)) / np.sqrt(1 + 2 * s / square))
+
+
+def _moments(moments, points):
+    mean, variance = (np.reshape(m, points.shape) for m in moments(points.ravel()))
+    if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+        raise ValueError("moments must be finite; the callable gave NaN or infinity.")
+    return mean, variance
 
 
 def _check(x, deviation):

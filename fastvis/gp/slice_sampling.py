@@ -1,4 +1,13 @@
-"""The posterior of a deep GP by elliptical slice sampling: a reference for small problems."""
+"""The posterior of a deep GP by elliptical slice sampling: a reference for small problems.
+
+States e are N(0, I) under the Gaussian q that was fitted, v = n + T e the inducing values; the
+exact posterior is q times a weight,
+
+    log w(e) = log p(y | v) + log N(v; 0, I) - log q(v).
+
+Ellipses of q lie along what the data leave open, where layers undo each other; those of the prior
+cross it, and get nowhere along it.
+"""
 
 from dataclasses import dataclass
 
@@ -6,9 +15,10 @@ import numpy as np
 
 from .._kernels import paths
 from .._random import check_rng
-from .._validation import check_int
+from .._validation import check_array, check_int
 from .bounds import WhitenedBound
 from .functions import moments_given
+from .triangles import factor
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -28,7 +38,7 @@ class SliceSamples:
 
     def layer_variance(self, x):
         """Return Var f_l at points x (n,) of each layer's own inputs, a list of (n, n_outputs)."""
-        x = np.asarray(x, float).reshape(len(x), -1)
+        x = check_array(x, "x", ndim=(1, 2)).astype(np.float64).reshape(len(x), -1)
         variances = []
         for (geometry, slope), values in zip(self._layers, self.values):
             means, rest = moments_given(geometry, values, slope, x)
@@ -48,7 +58,8 @@ def elliptical_slice(model, x, y, n=1000, *, thin=10, burn=1000, rng=None):
     Parameters
     ----------
     model : DeepGP
-        Fitted, with any posterior but "locations"; draws start at its mean.
+        Fitted, with any posterior but "locations": draws start at its mean, and move in its
+        directions. The wider it is, the better they mix: "joint" or "chain".
     x, y : array_like
         The data, as of `DeepGP.fit`.
     n, thin, burn : int
@@ -81,14 +92,16 @@ def elliptical_slice(model, x, y, n=1000, *, thin=10, burn=1000, rng=None):
     problem, rng = _Problem(model, x, y), check_rng(rng)
     n, thin = check_int(n, "n", minimum=1), check_int(thin, "thin", minimum=1)
     burn = check_int(burn, "burn", minimum=0)
-    state = problem.start()
-    value = problem.log_likelihood(state)
+    state = np.zeros(problem.size)
+    value = problem.log_weight(state)
+    if not np.isfinite(value):
+        raise FloatingPointError("the log-likelihood is not finite where sampling starts.")
     kept, values = [], []
     for step in range(burn + n * thin):
-        state, value = _move(problem.log_likelihood, state, value, 1.0, rng)
+        state, value = _move(problem.log_weight, state, value, 1.0, rng)
         if step >= burn and (step - burn + 1) % thin == 0:
             kept.append(state)
-            values.append(value)
+            values.append(problem.log_likelihood(state))
     return SliceSamples(problem.inducing(np.array(kept)), np.array(values), problem.layers)
 
 
@@ -100,7 +113,7 @@ def annealed_evidence(model, x, y, n_chains=10, n_steps=2000, *, rng=None):
     model, x, y
         As of `elliptical_slice`.
     n_chains, n_steps : int
-        Independent chains, and temperatures from the prior to the posterior.
+        Independent chains, and temperatures from the fitted posterior to the exact one.
 
     Returns
     -------
@@ -116,38 +129,43 @@ def annealed_evidence(model, x, y, n_chains=10, n_steps=2000, *, rng=None):
     problem, rng = _Problem(model, x, y), check_rng(rng)
     n_chains = check_int(n_chains, "n_chains", minimum=1)
     n_steps = check_int(n_steps, "n_steps", minimum=2)
-    powers = np.linspace(0, 1, n_steps) ** 4  # most steps near the prior, where most changes
+    powers = np.linspace(0, 1, n_steps)
     weights = np.zeros(n_chains)
     for chain in range(n_chains):
         state = rng.standard_normal(problem.size)
-        value = problem.log_likelihood(state)
+        value = problem.log_weight(state)
         for before, power in zip(powers, powers[1:]):
             weights[chain] += (power - before) * value
-            state, value = _move(problem.log_likelihood, state, value, power, rng)
+            state, value = _move(problem.log_weight, state, value, power, rng)
     top = weights.max()
     return top + np.log(np.mean(np.exp(weights - top))), weights
 
 
-def _move(log_likelihood, state, value, power, rng):
-    """One step of elliptical slice sampling of N(0, I) times likelihood^power."""
+def _move(log_weight, state, value, power, rng):
+    """One step of elliptical slice sampling of N(0, I) times weight^power."""
     other = rng.standard_normal(len(state))
     least = power * value + np.log(rng.random())
     angle = rng.uniform(0, 2 * np.pi)
     low, high = angle - 2 * np.pi, angle
     while True:
         new = np.cos(angle) * state + np.sin(angle) * other
-        value = log_likelihood(new)
+        value = log_weight(new)
         if power * value > least:
             return new, value
         if angle < 0:
             low = angle
         else:
             high = angle
+        if not high - low > 1e-12:  # where the weight is NaN around the state
+            raise FloatingPointError(
+                f"no point of the ellipse has a log weight above {least:g}; got {value:g} beside "
+                "the state."
+            )
         angle = rng.uniform(low, high)
 
 
 class _Problem:
-    """log p(y | state): state is all whitened inducing values, then standard normals of paths."""
+    """States are e of all inducing values, then standard normals of paths."""
 
     def __init__(self, model, x, y):
         x, y = model._check_data(x, y)
@@ -167,21 +185,29 @@ class _Problem:
         for r, s in self.layout.pairs:
             self.views[r, s, "pair"][:] = 0
         self.means = [parameters[l, "n"] for l in range(len(bound.sizes))]
+        s = bound.posterior.covariance(bound.posterior.blocks(parameters)[2])
+        self.depth = range(len(self.means))
+        dense = [[s[l, k] if l >= k else s[k, l].T for k in self.depth] for l in self.depth]
+        self.root = factor(np.block(dense), "the fitted posterior")
+        self.log_root = np.log(np.diag(self.root)).sum()
         self.likelihood = model.likelihood_
         self.n_inducing = sum(m.size for m in self.means)
         self.size = self.n_inducing + len(x) * self.layout.n_hidden
 
-    def start(self):
-        flat = np.concatenate([m.ravel() for m in self.means])
-        return np.concatenate([flat, np.zeros(self.size - self.n_inducing)])
-
     def inducing(self, states):
         """Of states (n, size): a list of (n, T, M)."""
         ends = np.cumsum([m.size for m in self.means])
-        parts = np.split(states[:, : ends[-1]], ends[:-1], axis=1)
-        return [part.reshape(-1, *m.shape) for part, m in zip(parts, self.means)]
+        parts = np.split(states[:, : ends[-1]] @ self.root.T, ends[:-1], axis=1)
+        return [m + part.reshape(-1, *m.shape) for part, m in zip(parts, self.means)]
+
+    def log_weight(self, state):
+        """By how much the exact posterior is larger than q, but for p(y)."""
+        value = self.log_likelihood(state) + self.log_root
+        e = state[: self.n_inducing]
+        return value + (e @ e - sum((self.views[l, "n"] ** 2).sum() for l in self.depth)) / 2
 
     def log_likelihood(self, state):
+        """Of the data, given a state, and paths that end as it says."""
         for l, values in enumerate(self.inducing(state[None])):
             self.views[l, "n"][:] = values
         xi = state[self.n_inducing :].reshape(len(self.x), -1)

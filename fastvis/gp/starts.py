@@ -20,7 +20,7 @@ def start_slopes(layers, x):
         if layer.mean == "identity":
             slope = np.eye(n_inputs, layer.n_outputs)
             if n_inputs > layer.n_outputs:
-                slope = svd(values - values.mean(0), full_matrices=False)[2][: layer.n_outputs].T
+                slope = svd(values - values.mean(0))[2][: layer.n_outputs].T
         values = values @ slope
         slopes.append(np.ascontiguousarray(slope))
     return slopes

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
+from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
 from fastvis.gp import (
@@ -10,9 +11,11 @@ from fastvis.gp import (
     DeepGP,
     Gaussian,
     GPLayer,
+    Linear,
     Matern,
     SquaredExponential,
     StudentT,
+    elliptical_slice,
 )
 
 FROZEN = ("hyperparameters", "inducing", "likelihood")
@@ -243,6 +246,7 @@ def test_save_and_load(wave, tmp_path):
         ({"natural_rate": 2.0}, "natural_rate must be"),
         ({"frozen": ("noise",)}, "frozen must be"),
         ({"likelihood": Bernoulli()}, "y must be 0 or 1"),
+        ({"scale": [0.1, 0.1, 0.1]}, "scale must be a number, or one for each of 2 layers"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -250,6 +254,99 @@ def test_errors(options, message, wave):
     x, y = options.pop("x", wave[0]), options.pop("y", wave[1])
     with pytest.raises(ValueError, match=message):
         DeepGP(two_layers(), **{"likelihood": Gaussian(0.01), **options}).fit(x, y)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": GPLayer(SquaredExponential())}, "layers must be a list of GPLayer"),
+        ({"frozen": "likelihood"}, "frozen must be a tuple"),
+        ({"likelihood": "gaussian"}, "likelihood must be Gaussian"),
+    ],
+)
+def test_what_is_no_such_thing(options, message, wave):
+    with pytest.raises(TypeError, match=message):
+        DeepGP(**{"layers": two_layers(), **options}).fit(*wave)
+
+
+def test_a_class_is_no_covariance():
+    with pytest.raises(TypeError, match="kernel must be a covariance of fastvis.gp"):
+        GPLayer(SquaredExponential)
+
+
+@pytest.mark.parametrize("posterior", ["factorized", "chain", "joint"])
+def test_a_layer_without_variance_at_a_point(posterior):
+    """A linear layer is 0 at 0 for sure."""
+    x = np.linspace(-1, 1, 21)
+    layers = [GPLayer(Linear(), 1, inducing=[1.0]), GPLayer(SquaredExponential(), 5)]
+    options = dict(rng=0, n_steps=5, jitter=1e-10)
+    model = DeepGP(layers, Gaussian(0.01), posterior, **options).fit(x, np.sin(3 * x))
+    assert np.isfinite(model.elbos_).all()
+    prediction = model.predict([0.0, 0.5], rng=0)
+    assert np.isfinite(prediction.mean).all()
+    assert np.isfinite(prediction.variance).all()
+    assert (model.sample_functions([x, x], 3, rng=0).functions[0][:, 10] ** 2 < 1e-8).all()
+    # beside the point the layer is nearly known, and says nearly the same
+    near = model.predict([0.0, 1e-7], n_samples=4000, rng=1)
+    assert near.mean[0] == pytest.approx(near.mean[1], abs=0.05)
+    if posterior == "chain":
+        samples = elliptical_slice(model, x, np.sin(3 * x), 3, burn=2, thin=1, rng=0)
+        assert np.isfinite(samples.log_likelihood).all()
+
+
+def test_more_outputs_than_points(wave):
+    """A mean function that hands on principal components has all of its outputs."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 20)), rng.normal(size=8)
+    layers = [GPLayer(SquaredExponential(), 4, 10, mean="identity"), GPLayer(Matern(1.5), 4)]
+    model = DeepGP(layers, Gaussian(0.1), n_steps=3, rng=0).fit(x, y)
+    assert model._bound.sizes[0].slope.shape == (20, 10)
+    assert np.isfinite(model.predict(x, rng=0).mean).all()
+
+
+# Likelihoods
+
+
+@pytest.mark.parametrize("deviation", [1e-3, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("scale", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("df", [2.5, 4.0, 1e4])
+def test_predictive_density_of_students_t(df, scale, deviation):
+    likelihood = StudentT(scale, df)
+    y, mean = np.array([-2.0, 0.1, 0.35]), 0.3
+    found = likelihood.log_marginal(y, mean, deviation**2)
+    widths = np.array([0, 0.1, 0.5, 2, 6, 20])
+    for value, at in zip(found, y):
+        cuts = [at - scale * widths, at + scale * widths]
+        cuts += [mean - deviation * widths, mean + deviation * widths]
+        low, high = mean - 30 * deviation, mean + 30 * deviation
+        cuts = np.unique(np.clip(np.concatenate([*cuts, [low, high]]), low, high))
+
+        def density(f, at=at):
+            return np.exp(likelihood.log_density(at, f)) * stats.norm.pdf(f, mean, deviation)
+
+        expected = sum(
+            integrate.quad(density, a, b, epsabs=0, epsrel=1e-10)[0] for a, b in zip(cuts, cuts[1:])
+        )
+        if expected > 1e-150:
+            assert value == pytest.approx(np.log(expected), abs=1e-7)
+
+
+@pytest.mark.parametrize("deviation", [0.01, 1.0, 5.0, 20.0, 300.0])
+@pytest.mark.parametrize("mean", [0.0, 0.3, -4.0])
+def test_predictive_probability_of_bernoulli(mean, deviation):
+    found = Bernoulli().marginal_moments(np.array([mean]), np.array([deviation**2]))[0][0]
+    cuts = np.unique([-9, *np.clip(np.array([-30, -3, 0, 3, 30]) / deviation, -9, 9), 9])
+    cuts = np.unique(np.clip(np.append(cuts, cuts - mean / deviation), -9, 9))
+    expected = sum(
+        integrate.quad(
+            lambda z: expit(mean + deviation * z) * stats.norm.pdf(z), a, b, epsabs=1e-13
+        )[0]
+        for a, b in zip(cuts, cuts[1:])
+    )
+    assert found == pytest.approx(expected, rel=1e-8)
+
+
+# Errors
 
 
 def test_coinciding_inducing_points(wave):

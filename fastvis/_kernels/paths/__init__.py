@@ -24,7 +24,8 @@ from . import _cpu
 
 LIKELIHOODS = ("gaussian", "student_t", "bernoulli")
 MOST_LAYERS, MOST_ROWS = _cpu.LAYERS, _cpu.ROWS
-N_NODES = 20  # of quadratures
+N_NODES = 20  # of quadratures under a normal distribution
+STEP = 0.42  # of log t
 PATHS_OF_PIECE = 768  # about
 MOST_PIECES = 16  # each with a gradient of its own
 
@@ -102,8 +103,11 @@ def features_vjp(program, parameters, z, phi, d_phi):
 
 
 @functools.cache
-def quadrature():
-    """Nodes and weights for means under a standard normal distribution."""
+def quadrature(likelihood):
+    """Nodes and weights that `likelihood.h` takes."""
+    if LIKELIHOODS[likelihood] == "student_t":
+        nodes = np.exp(np.arange(9, -110, -1) * STEP)  # 44, to where 1e14 times as much is small
+        return nodes, STEP * np.exp(-nodes)
     nodes, weights = np.polynomial.hermite_e.hermegauss(N_NODES)
     return nodes, weights / weights.sum()
 
@@ -143,7 +147,7 @@ def elbo(layout, theta, x, y, xi, likelihood, likelihood_parameters, scale):
     values, d_x = np.empty(n_paths), np.empty((n_sets * n_points, x.shape[1]))
     gradient = np.zeros((n_sets * pieces, layout.size))
     d_likelihood = np.zeros((n_sets * pieces, 2))
-    nodes, weights = quadrature()
+    nodes, weights = quadrature(likelihood)
     run_ranges(
         _cpu.elbo, n_sets * pieces, *layout.tables, theta, x, y, xi, likelihood,
         likelihood_parameters, nodes, weights, scale, values, gradient, d_x, d_likelihood,

@@ -306,7 +306,7 @@ cdef void cholesky_row(Network *net, Py_ssize_t row, Py_ssize_t n_before, bint i
                 out[i] -= rt[i] * st[i]
         rs = net.r + (s * n + s) * PATHS
         for i in range(width):
-            out[i] /= rs[i]
+            out[i] = out[i] / rs[i] if rs[i] > 0 else 0  # a value without variance says nothing
             f[i] += out[i] * net.xi[s * PATHS + i]
     out = net.r + (row * n + row) * PATHS
     memcpy(out, net.big_b + (row * n + row) * PATHS, width * sizeof(double))
@@ -364,6 +364,7 @@ cdef void cholesky_row_back(Network *net, Py_ssize_t row, Py_ssize_t n_before, b
     cdef double *d_own = net.d_r + (row * n + row) * PATHS
     cdef double *d_rs
     cdef double *d_bs
+    cdef double own_s
     for i in range(width):
         if not is_last:
             d_own[i] += d_f[i] * net.xi[row * PATHS + i]
@@ -378,7 +379,8 @@ cdef void cholesky_row_back(Network *net, Py_ssize_t row, Py_ssize_t n_before, b
     for s in range(n_before - 1, -1, -1):
         d_rs, d_bs = net.d_r + (row * n + s) * PATHS, net.d_big_b + (row * n + s) * PATHS
         for i in range(width):
-            d_bs[i] = d_rs[i] / net.r[(s * n + s) * PATHS + i]
+            own_s = net.r[(s * n + s) * PATHS + i]
+            d_bs[i] = d_rs[i] / own_s if own_s > 0 else 0
             net.d_r[(s * n + s) * PATHS + i] -= d_bs[i] * net.r[(row * n + s) * PATHS + i]
         for t in range(s):
             for i in range(width):
