@@ -8,6 +8,7 @@ The subpackages are loaded on first use: ``import fastvis`` itself imports nothi
 ``fastvis.scenes``    layered scenes with everything known about them, and metrics
 ``fastvis.textures``  random-filter texture models, synthesis, inpainting, metrics
 ``fastvis.torch``     the kernels as differentiable PyTorch operators
+``fastvis.twin``      digital twins: scores and ceilings, stimuli, the steerable basis
 ====================  ===========================================================
 """
 
@@ -15,7 +16,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("gp", "readouts", "scenes", "textures", "torch")
+_SUBPACKAGES = ("gp", "readouts", "scenes", "textures", "torch", "twin")
 
 __all__ = ["__version__", *_SUBPACKAGES]
 

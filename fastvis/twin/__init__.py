@@ -1,0 +1,41 @@
+"""The digital twin: models of recordings, and experiments on what they have learned.
+
+Images and stimuli are luminances (n, H, W), z-scored; responses (n_trials, n_neurons). Names are
+loaded on first use: torch is imported only for models.
+"""
+
+from importlib import import_module
+
+_HOME = {
+    "FactorizedReadout": "readout",
+    "GaussianReadout": "readout",
+    "Normalization": "recording",
+    "Recording": "recording",
+    "RotationEquivariantCore": "core",
+    "ccnorm": "scores",
+    "ceiling": "scores",
+    "correlation_to_average": "scores",
+    "difference_of_gaussians": "stimuli",
+    "fev": "scores",
+    "feve": "scores",
+    "gabor": "stimuli",
+    "grating": "stimuli",
+    "hermite_basis": "hermite",
+    "match_energy": "stimuli",
+    "oracle": "scores",
+    "plaid": "stimuli",
+    "rotate_coefficients": "hermite",
+    "single_trial_correlation": "scores",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__
