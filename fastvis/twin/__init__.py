@@ -10,6 +10,7 @@ _HOME = {
     "FactorizedReadout": "readout",
     "GaussianReadout": "readout",
     "Normalization": "recording",
+    "PoissonGLM": "glm",
     "Recording": "recording",
     "RotationEquivariantCore": "core",
     "ccnorm": "scores",
