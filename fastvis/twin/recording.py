@@ -6,6 +6,7 @@ import numpy as np
 
 from .._random import check_rng
 from .._validation import check_array, check_choice, check_float
+from .arguments import check_image_ids
 
 TIERS = ("train", "validation", "test")
 LEAST_DEVIATION = 0.01  # of a response, in units of the mean one; less is no unit
@@ -63,12 +64,7 @@ class Recording:
                 f"responses must be >= 0; got {responses.min():g}, in {len(bad)} neuron(s), the "
                 f"first {bad[0]}. Clip them at 0, if they are deconvolved."
             )
-        ids, tiers = np.asarray(self.image_ids), np.asarray(self.tiers)
-        if ids.dtype.kind not in "iu" or ids.shape != (n,):
-            raise ValueError(
-                f"image_ids must be {n} integers, one for each trial; got dtype {ids.dtype} and "
-                f"shape {ids.shape}."
-            )
+        ids, tiers = check_image_ids(self.image_ids, n), np.asarray(self.tiers)
         if ids.min() < 0 or ids.max() >= len(images):
             raise ValueError(
                 f"image_ids must be rows of {len(images)} images; got {ids.min()} to {ids.max()}."
@@ -85,7 +81,7 @@ class Recording:
         for name, value in (
             ("images", images.astype(np.float32, copy=False)),
             ("responses", responses.astype(np.float32, copy=False)),
-            ("image_ids", ids.astype(np.int64)),
+            ("image_ids", ids),
             ("tiers", tiers.astype("U10")),
         ):
             object.__setattr__(self, name, value)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._validation import check_array, check_choice
+from .arguments import check_image_ids
 
 
 def single_trial_correlation(predictions, responses, image_ids):
@@ -274,12 +275,7 @@ class _Trials:
 
 def _check_trials(responses, image_ids):
     responses = check_array(responses, "responses", ndim=2, axes="(n_trials, n_neurons)")
-    ids = np.asarray(image_ids)
-    if ids.dtype.kind not in "iu" or ids.shape != responses.shape[:1]:
-        raise ValueError(
-            f"image_ids must be {len(responses)} integers, one for each trial; got dtype "
-            f"{ids.dtype} and shape {ids.shape}."
-        )
+    ids = check_image_ids(image_ids, len(responses))
     images, of_trial, counts = np.unique(ids, return_inverse=True, return_counts=True)
     if len(images) < 2:
         raise ValueError("responses must be to two or more images; got one.")
