@@ -18,7 +18,8 @@ _MODULES = {
     "alignment": ("Alignment", "align_sequences"),
     "block_tridiagonal": ("BlockTridiagonal",),
     "chain_gaussian": ("ChainGaussian",),
-    "deep_gp": ("Coupling", "DeepGP", "Elbo", "GPLayer", "Prediction"),
+    "coupling": ("Coupling",),
+    "deep_gp": ("DeepGP", "Elbo", "GPLayer", "Prediction"),
     "flow": ("MonotonicFlow",),
     "functions": ("FunctionDraws",),
     "noisy_inputs": (

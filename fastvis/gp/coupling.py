@@ -1,12 +1,35 @@
 """How much the layers of a deep GP know of each other."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.linalg import svdvals
 
-from .deep_gp import Coupling
 from .flow import Flow
 from .functions import inducing_draws
 from .triangles import factor
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """How much layers know of each other.
+
+    Attributes
+    ----------
+    total_correlation : float
+        KL from the posterior of whitened inducing values to the product of its layers', nats; 0 if
+        they are independent. With the posterior "locations" that of a Gaussian with the covariance
+        of ``n_samples`` draws: for M values too large by some ``M^2 / (2 n_samples)``.
+    canonical_correlations : list of ndarray
+        Of neighboring layers, falling.
+    shuffle : float
+        By how many nats the expected log-likelihood of the data falls when each layer is taken from
+        another draw.
+    """
+
+    total_correlation: float
+    canonical_correlations: list
+    shuffle: float
 
 
 def coupling_of(bound, parameters, likelihood, x, y, n_samples, rng):

@@ -16,6 +16,7 @@ from .._optim import Adam
 from .._random import check_rng
 from .._validation import check_array, check_choice, check_float, check_int
 from .bounds import Sizes, WhitenedBound, evidence_bound
+from .coupling import coupling_of
 from .covariances import Covariance
 from .files import layer_of, likelihood_of, read, write
 from .flow import MonotonicFlow
@@ -87,28 +88,6 @@ class Prediction:
 
     def __repr__(self):
         return f"Prediction({len(self.mean)} points, {self.mean.shape[1]} outputs)"
-
-
-@dataclass(frozen=True)
-class Coupling:
-    """How much layers know of each other.
-
-    Attributes
-    ----------
-    total_correlation : float
-        KL from the posterior of whitened inducing values to the product of its layers', nats; 0 if
-        they are independent. With the posterior "locations" that of a Gaussian with the covariance
-        of ``n_samples`` draws: for M values too large by some ``M^2 / (2 n_samples)``.
-    canonical_correlations : list of ndarray
-        Of neighboring layers, falling.
-    shuffle : float
-        By how many nats the expected log-likelihood of the data falls when each layer is taken from
-        another draw.
-    """
-
-    total_correlation: float
-    canonical_correlations: list
-    shuffle: float
 
 
 class DeepGP(BaseEstimator):
@@ -349,8 +328,6 @@ class DeepGP(BaseEstimator):
 
     def coupling(self, x, y, n_samples=1000, *, rng=None):
         """Return the `Coupling` of layers; x and y are the data, for the shuffle test."""
-        from .coupling import coupling_of
-
         x, y = self._check_data(x, y)
         n_samples = check_int(n_samples, "n_samples", minimum=2)
         parameters = self._slots.views(self.parameters_)

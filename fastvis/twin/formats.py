@@ -1,4 +1,7 @@
-"""Files of recordings: HDF5, and folders and zip files in Sensorium's layout."""
+"""Files of recordings: HDF5, and folders and zip files in Sensorium's layout.
+
+Readers give the arrays that `Recording` takes.
+"""
 
 import io
 import zipfile
@@ -9,25 +12,23 @@ import numpy as np
 
 from .._files import check_target, replacing
 from .._validation import check_int
-from .recording import Recording
 
 
-def write_hdf5(recording, path):
+def write_hdf5(path, images, responses, image_ids, tiers):
     """Write what `read_hdf5` reads."""
     check_target(path)
     with replacing(path) as temporary, _h5py().File(temporary, "x") as file:
-        for name in ("images", "responses"):
-            file.create_dataset(name, data=getattr(recording, name), fletcher32=True)
-        file["image_ids"] = recording.image_ids
-        file["tiers"] = recording.tiers.astype("S10")
+        file.create_dataset("images", data=images, fletcher32=True)
+        file.create_dataset("responses", data=responses, fletcher32=True)
+        file["image_ids"], file["tiers"] = image_ids, tiers.astype("S10")
 
 
-def read_hdf5(path, options):
-    """A `Recording`."""
+def read_hdf5(path):
+    """A dict of arrays, of which image_ids and tiers may be missing."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}.")
     h5py = _h5py()
-    with _naming(path), h5py.File(path, "r") as file:
+    with naming(path), h5py.File(path, "r") as file:
         arrays = {}
         for name in ("images", "responses", "image_ids", "tiers"):
             if isinstance(file.get(name), h5py.Dataset):
@@ -37,11 +38,11 @@ def read_hdf5(path, options):
             raise ValueError(f"it has no dataset {' and no '.join(sorted(missing))}")
         if "tiers" in arrays:
             arrays["tiers"] = np.char.decode(arrays["tiers"].astype("S"), "ascii")
-        return Recording.from_arrays(**arrays, **options)
+        return arrays
 
 
 def read_sensorium(path, block, final_test):
-    """A `Recording`."""
+    """Images, responses, image_ids and tiers."""
     block = check_int(block, "block", minimum=1)
     with _Folder(path) as folder:
         tiers = folder.array("meta/trials/tiers.npy").astype(str)
@@ -66,8 +67,7 @@ def read_sensorium(path, block, final_test):
         images = folder.stack("data/images", first, block)
         responses = folder.stack("data/responses", trials)
         tiers = np.where(tiers[trials] == "final_test", "test", tiers[trials])
-    with _naming(path):
-        return Recording(images, responses, image_ids, tiers)
+    return images, responses, image_ids, tiers
 
 
 _TIERS = ["train", "validation", "test"]
@@ -81,7 +81,7 @@ class _Folder:
         if self.path.is_dir():
             self._root = self.path
         elif self.path.is_file():
-            with _naming(path):
+            with naming(path):
                 self._zip = zipfile.ZipFile(path)
             ends = [
                 n[: n.index("meta/trials/")] for n in self._zip.namelist() if "meta/trials/" in n
@@ -143,7 +143,7 @@ class _Folder:
 
 
 @contextmanager
-def _naming(path):
+def naming(path):
     """Errors say which file it was."""
     try:
         yield

@@ -180,7 +180,7 @@ class Recording:
         """
         from .formats import write_hdf5
 
-        write_hdf5(self, path)
+        write_hdf5(path, self.images, self.responses, self.image_ids, self.tiers)
 
     @classmethod
     def from_hdf5(cls, path, **options):
@@ -206,9 +206,11 @@ class Recording:
         ValueError
             The file is damaged, or of another layout; the message names it.
         """
-        from .formats import read_hdf5
+        from .formats import naming, read_hdf5
 
-        return read_hdf5(path, options)
+        arrays = read_hdf5(path)
+        with naming(path):
+            return cls.from_arrays(**arrays, **options)
 
     @classmethod
     def from_sensorium(cls, path, *, block=1, final_test=False):
@@ -237,9 +239,11 @@ class Recording:
         ValueError
             Files that are damaged, or do not fit each other.
         """
-        from .formats import read_sensorium
+        from .formats import naming, read_sensorium
 
-        return read_sensorium(path, block, final_test)
+        arrays = read_sensorium(path, block, final_test)
+        with naming(path):
+            return cls(*arrays)
 
     def __repr__(self):
         n, height, width = self.images.shape
