@@ -7,12 +7,18 @@ loaded on first use: torch is imported only for models.
 from importlib import import_module
 
 _HOME = {
+    "DifferencesOfGaussians": "families",
+    "DoGGrid": "optimal",
+    "EncodingModel": "model",
     "FactorizedReadout": "readout",
+    "GaborGrid": "optimal",
+    "Gabors": "families",
     "GaussianReadout": "readout",
     "Normalization": "recording",
     "PoissonGLM": "glm",
     "Recording": "recording",
     "RotationEquivariantCore": "core",
+    "SimulatedCortex": "cortex",
     "ccnorm": "scores",
     "ceiling": "scores",
     "correlation_to_average": "scores",
@@ -23,9 +29,13 @@ _HOME = {
     "grating": "stimuli",
     "hermite_basis": "hermite",
     "match_energy": "stimuli",
+    "optimal_dogs": "optimal",
+    "optimal_gabors": "optimal",
+    "natural_patches": "cortex",
     "oracle": "scores",
     "plaid": "stimuli",
     "rotate_coefficients": "hermite",
+    "simulate_cortex": "cortex",
     "single_trial_correlation": "scores",
 }
 

@@ -203,26 +203,44 @@ class RotationEquivariantCore(nn.Module):
             x = norm(convolution(functional.softplus(x) if l else x))
         return x
 
+    def arguments(self):
+        """Of another core like this one, of JSON's types."""
+        return {
+            "kernel_sizes": list(self.kernel_sizes),
+            "n_features": [convolution.n_features for convolution in self.convolutions],
+            "n_orientations": self.n_orientations,
+            "shared_batch_norm": self.norms[0].shared,
+            "padding": self.convolutions[0].padding,
+            "channels": self.channels,
+        }
+
     @property
     def receptive_field(self):
         """Side of the square of pixels that a feature depends on."""
         return sum(self.kernel_sizes) - len(self.kernel_sizes) + 1
 
     @torch.no_grad()
-    def export(self):
+    def export(self, padding=None):
         """Return a plain network that computes the same, outside training.
+
+        Parameters
+        ----------
+        padding : {"same", "valid"}, optional
+            Instead of the core's own.
 
         Returns
         -------
         torch.nn.Sequential
             `Conv2d` and `Softplus` in turn, with batch norm in the convolutions.
         """
+        if padding is not None:
+            check_choice(padding, "padding", ("same", "valid"))
         layers = []
         for convolution, norm in zip(self.convolutions, self.norms):
             kernels = convolution.kernels()
             scale, shift = norm.scale_and_shift()
             plain = nn.Conv2d(
-                kernels.shape[1], kernels.shape[0], convolution.size, padding=convolution.padding
+                *kernels.shape[1::-1], convolution.size, padding=padding or convolution.padding
             ).to(kernels)
             plain.weight.copy_(kernels * scale[:, None, None, None])
             plain.bias.copy_(shift)

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from .._validation import check_array, check_choice, check_float, check_int
 
+TINY = 1e-30  # for masks that are 0 everywhere
+
 
 class FactorizedReadout(nn.Module):
     """A mask over places times weights of channels.
@@ -54,6 +56,15 @@ class FactorizedReadout(nn.Module):
     def forward(self, features):
         at_places = features.flatten(2) @ self.masks.abs().flatten(1).T  # (n, C, n_neurons)
         return torch.einsum("bcn,nc->bn", at_places, self.weights) + self.biases
+
+    def spatial_weights(self):
+        """Masks, (n_neurons, H, W), that add up to 1."""
+        masks = self.masks.abs()
+        return masks / masks.sum((1, 2), keepdim=True).clamp_min(TINY)
+
+    def feature_weights(self):
+        """Weights of channels, (n_neurons, n_channels), for `spatial_weights`."""
+        return self.weights * self.masks.abs().sum((1, 2))[:, None].clamp_min(TINY)
 
     def penalty(self):
         """Sum over neurons of the product of both L1 norms, ()."""
@@ -126,6 +137,25 @@ class GaussianReadout(nn.Module):
         places = places.clamp(-1, 1)
         sampled = functional.grid_sample(features, places[:, :, None], align_corners=True)
         return torch.einsum("bcn,nc->bn", sampled[..., 0], self.weights) + self.biases
+
+    def spatial_weights(self):
+        """What interpolation at the means is, (n_neurons, H, W)."""
+        out = self.means.new_zeros(len(self.means), *self.shape)
+        places = self.places().to(self.means)
+        low = torch.minimum(places.floor(), torch.tensor(self.shape).to(places) - 2).clamp_min(0)
+        part = places - low
+        neurons = torch.arange(len(out), device=out.device)
+        for down in (0, 1):
+            for right in (0, 1):
+                step = torch.tensor([down, right]).to(places)
+                share = (1 - step + (2 * step - 1) * part).prod(1)
+                at = (low + step).long().minimum(torch.tensor(self.shape).to(out.device) - 1)
+                out[neurons, at[:, 0], at[:, 1]] += share
+        return out
+
+    def feature_weights(self):
+        """Weights of channels, (n_neurons, n_channels)."""
+        return self.weights
 
     def penalty(self):
         """Sum of the L1 norms of all weights, ()."""

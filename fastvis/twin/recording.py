@@ -280,6 +280,22 @@ class Normalization:
         return responses / self.response_scale.astype(responses.dtype)
 
 
+def check_recordings(recordings, tiers):
+    """A list of recordings, whose images have one size, and which have trials of each tier."""
+    recordings = list(recordings) if np.iterable(recordings) else [recordings]
+    if not recordings or not all(isinstance(r, Recording) for r in recordings):
+        got = ", ".join(type(r).__name__ for r in recordings) or "none"
+        raise TypeError(f"recordings must be fastvis.twin.Recording, one or more; got {got}.")
+    sizes = sorted({r.images.shape[1:] for r in recordings})
+    if len(sizes) > 1:
+        raise ValueError(f"recordings must have images of one size; got {sizes}.")
+    for i, recording in enumerate(recordings):
+        for tier in tiers:
+            if not (recording.tiers == tier).any():
+                raise ValueError(f"recordings must have {tier} trials; got none in number {i}.")
+    return recordings
+
+
 def _refuse_shared_images(ids, tiers):
     for i, a in enumerate(TIERS):
         for b in TIERS[:i]:

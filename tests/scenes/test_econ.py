@@ -13,11 +13,12 @@ pytest.importorskip("lightning", reason="needs the torch extra")
 from sklearn.exceptions import ConvergenceWarning  # noqa: E402
 from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence  # noqa: E402
 
+from fastvis._training import Batches  # noqa: E402
 from fastvis.scenes import metrics  # noqa: E402
 from fastvis.scenes.econ import ECON, MONet, random_configurations  # noqa: E402
 from fastvis.scenes.econ.model import CERTAIN, Competition, Part  # noqa: E402
 from fastvis.scenes.econ.objective import appearance_loss, latent_kl, region_kl  # noqa: E402
-from fastvis.scenes.econ.training import Batches, as_network_input  # noqa: E402
+from fastvis.scenes.econ.training import as_network_input  # noqa: E402
 from fastvis.scenes.econ.warmup import color_regions, random_scope  # noqa: E402
 
 TINY_NETWORKS = dict(

@@ -15,9 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..._files import check_target, replacing
 from ..._random import check_rng
+from ..._training import Schedule, check_trainer, train
 from ..._validation import check_float, check_int
 from .decomposition import Decomposition, check_images, check_regions
-from .training import Layered, Schedule, Training, as_network_input, train
+from .training import FACTOR, Layered, SceneTraining, as_network_input
 
 HELD_OUT = 100  # images
 _NOT_STORED = ("callback", "rng", "progress")
@@ -93,7 +94,7 @@ class SceneModel(BaseEstimator):
         if regions is not None:
             schedule = replace(schedule, warmup_steps=0)  # none with given regions
         max_steps = -1 if max_steps is None else check_int(max_steps, "max_steps", minimum=1)
-        _check_trainer(trainer, max_steps, checkpoints, resume, self.progress, self.callback)
+        check_trainer(trainer, max_steps, checkpoints, resume, self.progress, self.callback)
         layered, held_out = _split(images, regions, validation)
         seed = int(check_rng(self.rng).integers(2**31))
         size = images.shape[1:3]
@@ -101,7 +102,7 @@ class SceneModel(BaseEstimator):
         module = self._seeded_module(size, seed)
         self._start(module, layered.images, seed)
         same = {"class": config["class"], "size": config["size"], **config["parameters"]}
-        training = Training(module, layered, held_out, schedule, seed, same)
+        training = SceneTraining(module, layered, held_out, schedule, seed, same)
         stopped_by = train(
             training, trainer=trainer, max_steps=max_steps, checkpoints=checkpoints,
             resume=resume, progress=self.progress, callback=self.callback,
@@ -135,6 +136,7 @@ class SceneModel(BaseEstimator):
             check_int(self.validate_every, "validate_every", minimum=1),
             check_int(self.patience, "patience", minimum=1),
             check_int(self.n_drops, "n_drops", minimum=1),
+            FACTOR,
             check_int(self.warmup_steps, "warmup_steps", minimum=0),
         )
 
@@ -225,16 +227,3 @@ def _split(images, regions, validation):
     if regions is None:
         return Layered(images[:n]), Layered(images[n:])
     return Layered(images[:n], regions[:n]), Layered(images[n:], regions[n:])
-
-
-def _check_trainer(trainer, max_steps, checkpoints, resume, progress, callback):
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable or None; got {callback!r}.")
-    if resume and checkpoints is None:
-        raise ValueError("checkpoints must name a folder for resume=True; got None.")
-    ours = max_steps != -1 or checkpoints is not None or progress or callback is not None
-    if trainer is not None and ours:
-        raise ValueError(
-            "trainer brings its own max_steps, checkpoints, progress and callbacks. Give these "
-            "to the Trainer, or leave trainer out."
-        )
