@@ -1,8 +1,8 @@
 """A simulated visual cortex of which everything is known: the test bed of a digital twin.
 
 Filters of a neuron are Gabors g_phase at its place, of its orientation (that of `gabor`), less as
-much of their envelope as makes them 0 on an even field, and scaled so that a grating of amplitude 1
-gives 1. Of an image x, z-scored,
+much of their envelope as makes them blind to uniform fields, and scaled so that a grating of
+amplitude 1 gives 1. Of an image x, z-scored,
 
     simple      max(0, <g_phase, x>)
     energy      sqrt(<g_phase, x>^2 + <g_phase+pi/2, x>^2)
@@ -63,8 +63,9 @@ class SimulatedCortex:
     size : tuple (H, W)
         Of images, pixels.
     types : ndarray of str, (n_neurons,)
-        "simple" or "complex", each as it is or followed by "+suppressed", "+cross" or
-        "+suppressed+cross"; "center-on", "center-off".
+        "simple" or "complex", each as it is or followed by "+suppressed" (by the surround),
+        "+cross" (inhibited by the orthogonal orientation) or "+suppressed+cross"; "center-on",
+        "center-off".
     centers : ndarray, (n_neurons, 2)
         Row and column, pixels.
     orientations : ndarray, (n_neurons,)
@@ -246,13 +247,21 @@ def simulate_cortex(
     -------
     Recording
         With a `SimulatedCortex` for ``truth``. One seed gives the same neurons, up to their gains,
-        whatever the images and the noise.
+        whatever the noise and the images, if these have one size.
 
     Raises
     ------
     TypeError, ValueError
         Arguments out of range, a margin that leaves no room, no images left for training, images
         that do not drive some neuron.
+
+    Notes
+    -----
+    Within 5 %, envelopes have a sigma of 2.3 pixels and frequencies are 0.18 cycles per pixel.
+    Suppression, of those that have it, is 3 to 20, cross-inhibition 1.5 to 8, and if they are one
+    2 to 12, all log-uniform. With Gabors of contrast 2, suppression indices (12) are then 0.3 to
+    0.7, plaid indices (14) 0.6 to 0.9 and, of suppressed neurons, 0.2 to 0.7; with a shared pool
+    0.2 to 0.6 and 0.5 to 0.7. All others are 0.
 
     Examples
     --------
@@ -394,7 +403,10 @@ def _draw_cortex(n, size, types, coupling, phases, margin, rng):
         suppression = _log_uniform(SUPPRESSION, quantiles[0])
         cross = _log_uniform(CROSS_INHIBITION, quantiles[1])
     is_center = np.isin(types, CENTER)
-    has = np.char.find
+
+    def where(word, values):
+        return np.where(np.char.find(types, word) >= 0, values, 0.0)
+
     return SimulatedCortex(
         size=tuple(size),
         types=types,
@@ -403,9 +415,9 @@ def _draw_cortex(n, size, types, coupling, phases, margin, rng):
         phases=np.where(is_center, np.nan, phases),
         frequencies=np.where(is_center, np.nan, frequencies),
         sigmas=spread * np.where(is_center, SIGMA_CENTER, SIGMA),
-        complexness=np.where(has(types, "complex") >= 0, complexness, 0.0),
-        suppression=np.where(has(types, "suppressed") >= 0, suppression, 0.0),
-        cross_inhibition=np.where(has(types, "cross") >= 0, cross, 0.0),
+        complexness=where("complex", complexness),
+        suppression=where("suppressed", suppression),
+        cross_inhibition=where("cross", cross),
         gains=np.ones(n),
     )
 
@@ -462,5 +474,5 @@ def _check_types(types, coupling):
 def _check_noise(noise):
     """Fano factor, or None."""
     if isinstance(noise, str):
-        noise = {"none": None, "poisson": 1.0}[check_choice(noise, "noise", NOISE)]
-    return noise if noise is None else check_float(noise, "noise", minimum=1)
+        return {"none": None, "poisson": 1.0}[check_choice(noise, "noise", NOISE)]
+    return check_float(noise, "noise", minimum=1)
