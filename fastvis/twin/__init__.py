@@ -53,9 +53,11 @@ _HOME = {
     "orientation_tuning": "experiments",
     "phase_tuning": "experiments",
     "plaid": "stimuli",
+    "pool_recordings": "pooling",
     "rotate_coefficients": "hermite",
     "simulate_cortex": "cortex",
     "single_trial_correlation": "scores",
+    "summary_table": "pooling",
     "size_contrast_tuning": "experiments",
 }
 

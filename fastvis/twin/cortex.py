@@ -37,11 +37,11 @@ TYPES = ORIENTED + CENTER
 COUPLINGS = ("independent", "shared pool")
 NOISE = ("poisson", "none")
 
-SIGMA, FREQUENCY = 2.3, 0.18  # pixels, cycles per pixel: a bandwidth of 1.4 octaves
+SIGMA, FREQUENCY = 2.2, 0.12  # pixels, cycles per pixel: broadly tuned, as in the mouse
 SIGMA_CENTER, SURROUND = 1.6, 2.0  # of differences of Gaussians; the surround in units of the first
 SPREAD = 0.05  # of these within a type, at most
 COMPLEXNESS = (0.85, 1.0)  # of complex cells
-SUPPRESSION, CROSS_INHIBITION, SHARED = (3.0, 20.0), (1.5, 8.0), (2.0, 12.0)  # where not 0
+SUPPRESSION, CROSS_INHIBITION, SHARED = (3.0, 40.0), (1.0, 16.0), (2.0, 12.0)  # where not 0
 N_PLACES, DISTANCE = 4, 2.5  # of the surround: on a ring, in units of sigma
 CHUNK = 256  # images at a time
 
@@ -175,13 +175,18 @@ class SimulatedCortex:
             angle = orientation + place
             step = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
             center = center + DISTANCE * sigma[:, None] * step
-        waves = gabor(
-            self.size, sigma=sigma, frequency=self.frequencies[which], contrast=2.0, center=center,
-            orientation=orientation + turn, phase=self.phases[which] + [[0.0], [np.pi / 2]],
+        frequency, phase = self.frequencies[which], self.phases[which].astype(np.float32)
+        even, odd = gabor(
+            self.size, sigma=sigma, frequency=frequency, contrast=2.0, center=center,
+            orientation=orientation + turn, phase=np.array([[0.0], [np.pi / 2]]),
         )  # fmt: skip
-        envelope = self._gaussians(sigma, center)
-        waves -= waves.sum((-2, -1), keepdims=True) * envelope
-        waves /= (np.pi * sigma**2).astype(np.float32)[:, None, None]
+        even -= even.sum((-2, -1), keepdims=True) * self._gaussians(sigma, center)
+        # What they give to a grating of their phase, without a border.
+        mean = np.exp(-((2 * np.pi * frequency * sigma) ** 2))
+        for wave, part in ((even, (1 - mean) ** 2), (odd, 1 - mean**2)):
+            wave /= (np.pi * sigma**2 * part).astype(np.float32)[:, None, None]
+        cos, sin = np.cos(phase)[:, None, None], np.sin(phase)[:, None, None]
+        waves = np.stack([cos * even + sin * odd, cos * odd - sin * even])
         return waves.reshape(2, len(sigma), -1)
 
     def _differences(self, which):
