@@ -27,6 +27,7 @@ _EXPECTED = (  # of data that are in memory, and of a folder that is resumed fro
     ".*exists and is not empty.*",
     ".*callbacks used to create the checkpoint.*",
     ".*GPU available but not used.*",
+    ".*in eval mode at the start of training.*",  # cores that are not to learn
     ".*isinstance.treespec, LeafSpec.*",
     ".*`torch.jit.script` is deprecated.*",
 )
@@ -223,7 +224,8 @@ def _check_checkpoint(path, training):
         stored = checkpoint["fastvis"].get("model", {})  # older ones do not have it
         shapes = {name: x.shape for name, x in checkpoint["state_dict"].items()}
     except (
-        RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError, AttributeError
+        OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError,
+        AttributeError,
     ) as error:  # fmt: skip
         raise ValueError(
             f"{path} cannot be read as a checkpoint of fit. It may be truncated. Remove it to "
@@ -267,6 +269,7 @@ def _default_trainer(max_steps, checkpoints, progress, callback):
             )  # fmt: skip
         )
     return lightning.Trainer(
+        devices=1,  # several would start the user's program again, once for each
         max_epochs=-1,
         max_steps=max_steps,
         num_sanity_val_steps=0,

@@ -18,7 +18,7 @@ from scipy.fft import next_fast_len
 
 from .._validation import check_array, check_choice, check_int, check_size
 from .families import DifferencesOfGaussians, Gabors
-from .responding import BATCH, Responder, as_module
+from .responding import BATCH, Responder, as_module, evaluating
 
 EXTENT = 4.0  # of a Gaussian that is drawn, in units of its standard deviation
 SEEN = 1e-3  # of a mask that may see beyond the border, and its neuron count as inside
@@ -486,11 +486,8 @@ def _moving_features(model, size):
     ours = isinstance(module, EncodingNetwork) and isinstance(module.core, RotationEquivariantCore)
     if not ours:
         return None
-    training = module.training
-    try:
-        return _MovingFeatures(module.eval(), size)
-    finally:
-        module.train(training)
+    with evaluating(module):
+        return _MovingFeatures(module, size)
 
 
 def _means(values, groups):
