@@ -8,6 +8,7 @@ from importlib import import_module
 
 _HOME = {
     "Atlas": "atlas_stages",
+    "ClusterMEIs": "most_exciting",
     "DifferencesOfGaussians": "families",
     "DoGGrid": "optimal",
     "EncodingModel": "model",
@@ -15,6 +16,7 @@ _HOME = {
     "GaborGrid": "optimal",
     "Gabors": "families",
     "GaussianReadout": "readout",
+    "MEIs": "most_exciting",
     "Normalization": "recording",
     "PoissonGLM": "glm",
     "Recording": "recording",
@@ -57,8 +59,8 @@ _HOME = {
     "rotate_coefficients": "hermite",
     "simulate_cortex": "cortex",
     "single_trial_correlation": "scores",
-    "summary_table": "pooling",
     "size_contrast_tuning": "experiments",
+    "summary_table": "pooling",
 }
 
 __all__ = sorted(_HOME)
