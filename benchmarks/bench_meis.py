@@ -4,16 +4,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import torch
 
-from fastvis.twin import FactorizedReadout, RotationEquivariantCore
-from fastvis.twin.model import EncodingNetwork
 from fastvis.twin.most_exciting import meis
 
+from .bench_twin import network
 from .common import Row, alternate, peak_memory, use_threads
-
-SIZE = 36, 64
-WINDOW = 5  # of masks
 
 
 @dataclass(frozen=True)
@@ -21,7 +16,7 @@ class Images:
     """Of neurons with masks of 5 x 5 features, images of 36 x 64, the default core."""
 
     crop: bool  # of the peer
-    n: int = 32
+    n: int = 64
     n_features: int = 16
     n_starts: int = 1
     max_iter: int = 10
@@ -39,27 +34,14 @@ class Images:
         return self._run(crop=self.crop, batch_size=1)
 
     def _run(self, **options):
-        network = self._network()
+        model = network(self.n, self.n_features)
         options = {"n_starts": self.n_starts, "max_iter": self.max_iter, "rng": 0, **options}
-        return lambda: meis(network, **options).images
-
-    def _network(self):
-        torch.manual_seed(0)
-        core = RotationEquivariantCore(n_features=self.n_features)
-        readout = FactorizedReadout(self.n, 8 * self.n_features, SIZE)
-        rng = np.random.default_rng(0)
-        with torch.no_grad():
-            readout.masks.zero_()
-            readout.weights.normal_()
-            for mask in readout.masks:
-                y, x = (rng.integers(12, side - 12 - WINDOW) for side in SIZE)
-                mask[y : y + WINDOW, x : x + WINDOW].uniform_(0.5, 1)
-        return EncodingNetwork(core, [readout]).eval()
+        return lambda: meis(model, **options).images
 
 
 CASES = {
-    "MEIs of 32 neurons, 10 steps, patches together": Images(crop=False),
-    "MEIs of 32 neurons, 10 steps, together": Images(crop=True),
+    "MEIs of 64 neurons, 10 steps, patches together": Images(crop=False),
+    "MEIs of 64 neurons, 10 steps, together": Images(crop=True),
 }
 
 

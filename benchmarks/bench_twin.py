@@ -145,6 +145,7 @@ def network(n_neurons, n_features=16, size=(36, 64)):
         row, column = (rng.integers(half, side - half - 4) for side in size)
         mask[row : row + 5, column : column + 5] = 1
     readout.masks.data = masks
+    torch.nn.init.normal_(readout.weights, std=0.1)
     return EncodingNetwork(core, [readout]).eval()
 
 

@@ -18,7 +18,7 @@ from .._validation import check_size
 from .core import RotationEquivariantCore
 from .model import EncodingNetwork
 from .readout import READOUTS
-from .responding import Responder, as_module
+from .responding import Responder, as_module, evaluating
 
 LEAST_WEIGHT = 0.01  # of a place, in units of a neuron's largest: others do not make its window
 SHARE = 0.999  # of the remaining ones that a window holds
@@ -145,14 +145,11 @@ class ReceptiveFields:
     @contextmanager
     def frozen(self):
         """Evaluate the module, and take no gradients by its parameters; leave all as it was."""
-        training = [(module, module.training) for module in self.module.modules()]
         learned = [(parameter, parameter.requires_grad) for parameter in self.module.parameters()]
         try:
-            self.module.eval().requires_grad_(False)
-            yield
+            with evaluating(self.module.requires_grad_(False)):
+                yield
         finally:
-            for module, was_training in training:
-                module.training = was_training
             for parameter, was_learned in learned:
                 parameter.requires_grad_(was_learned)
 
