@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -14,14 +15,15 @@ def main(arguments=None):
     parser.add_argument("--version", action="version", version=f"fastvis {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_texture(commands)
+    _add_atlas(commands)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
+    except (ValueError, ArithmeticError, OSError, MemoryError, ImportError) as error:
         print(f"fastvis: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("fastvis: interrupted, nothing was written", file=sys.stderr)
+        print(f"fastvis: interrupted, {options.interrupted}", file=sys.stderr)
         return 130
     return 0
 
@@ -45,7 +47,7 @@ def _add_texture(commands):
     parser.add_argument("--iterations", type=int, default=500, help="at most (default 500)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same file (0)")
     parser.add_argument("--tile", action="store_true", help="make edges that meet")
-    parser.set_defaults(run=_texture)
+    parser.set_defaults(run=_texture, interrupted="nothing was written")
 
 
 def _texture(options):
@@ -87,6 +89,53 @@ def _reduce(image, n):
         for channel in image.transpose(2, 0, 1)
     ]
     return np.clip(np.stack(channels, axis=-1), 0, 1)
+
+
+def _add_atlas(commands):
+    parser = commands.add_parser(
+        "atlas",
+        help="make the functional atlas of recorded neurons",
+        description="Fit a model to recorded neurons, and make their functional atlas: one page, "
+        "index.html, and an array file for each analysis. A run that was interrupted goes on.",
+    )
+    parser.add_argument(
+        "data", nargs="+", metavar="DATA",
+        help="HDF5 file, or folder or zip file of Sensorium; or the word simulated",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--preset", choices=("smoke", "cpu", "gpu"), default="cpu",
+        help="sizes of everything: to try it out, for small images, or the paper's (cpu)",
+    )  # fmt: skip
+    parser.add_argument("--clusters", type=int, metavar="N", help="by default the preset's")
+    parser.add_argument(
+        "--block", type=int, metavar="N", help="average images of Sensorium over N x N pixels"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
+    parser.set_defaults(run=_atlas, interrupted="the same command goes on from here")
+
+
+def _atlas(options):
+    from ._validation import check_int
+    from .twin import atlas_page  # noqa: F401  what is missing is said before any work
+    from .twin.atlas_stages import atlas, check_tested
+    from .twin.presets import PRESETS, read_recording
+
+    preset, seed = PRESETS[options.preset], check_int(options.seed, "--seed", minimum=0)
+    clusters = {}
+    if options.clusters is not None:
+        clusters["n_clusters"] = check_int(options.clusters, "--clusters", minimum=1)
+    if options.data == ["simulated"]:
+        recordings = [preset.simulate(seed)]
+    else:
+        recordings = [read_recording(path, options.block, seed) for path in options.data]
+    for recording in recordings:
+        print(recording, file=sys.stderr)
+    check_tested(recordings)
+    model = preset.train(recordings, options.output, seed, progress=sys.stdout.isatty())
+    arguments = preset.arguments(model.image_size_, seed) | clusters
+    result = atlas(model, recordings, options.output, **arguments)
+    print(f"{Path(options.output) / 'index.html'}: {result}")
 
 
 if __name__ == "__main__":

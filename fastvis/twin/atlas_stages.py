@@ -9,12 +9,16 @@ import inspect
 import json
 import sys
 import time
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from .. import __version__
 from .._files import replacing
 from .._validation import check_array, check_choice, check_int
 from ..readouts import RotationAligner, cluster, embed
@@ -55,6 +59,7 @@ PROPERTIES = {  # the seven of Fig. 3, and how they are called there
     "gabor_vs_dog": "Gabor vs DoG",
     "nonlinearity": "non-linearity",
 }
+COMBINED = ("phase_invariance", "suppression", "cross_orientation")  # in Fig. 4C
 NORMS = (6.0, 9.0, 12.0)  # of stimuli that are compared, z units; MEIs have 12
 LEVELS = np.linspace(0, 1, 21)  # of the response to the optimal Gabor
 SETS = (1, 10, 20)  # Gabors in the center of the image
@@ -104,7 +109,10 @@ class Atlas:
 
     @property
     def statistics(self):
-        """Numbers of the analysis: a dict."""
+        """Numbers of the analysis, of neurons, clusters and modes: a dict.
+
+        A cluster of which a property is known of no neuron is taken to be like all neurons.
+        """
         return json.loads(str(self["statistics"]["json"]))
 
     def __repr__(self):
@@ -138,7 +146,7 @@ def atlas(
     recipe : {"ecker", "walker"}
         Of MEIs.
     mei_options : dict, optional
-        More arguments of `meis` and, for the same names, of `cluster_meis`.
+        More arguments of `meis` and, but for starts, for the same names of `cluster_meis`.
     glm : PoissonGLM, optional
         By default ``PoissonGLM()``.
     beta : float or "path", optional
@@ -155,24 +163,33 @@ def atlas(
 
     Raises
     ------
+    ImportError
+        Without matplotlib.
     TypeError, ValueError
-        Another kind of model, not fitted on such recordings; no test trials.
+        Another kind of model, not fitted on such recordings; no test trials, or none repeated; a
+        file of a stage that is damaged.
 
     References
     ----------
-    The twin paper, Figs. 1 to 4, 5D and 6.
+    The twin paper, Figs. 1 to 4, 5D and E, and 6.
     """
-    recordings = check_recordings(recordings, ("train", "test"))
+    from .atlas_page import write_page
+
+    recordings = check_tested(recordings)
     _check_model(model, recordings)
     size = model.image_size_
     n_clusters = check_int(n_clusters, "n_clusters", minimum=1)
     seed = check_int(rng, "rng", minimum=0)
     norms = check_array(norms, "norms", ndim=1)
-    options = {} if mei_options is None else dict(mei_options)
-    grid = GaborGrid(size) if grid is None else grid
-    dog_grid = DoGGrid(size) if dog_grid is None else dog_grid
-    glm = PoissonGLM(rng=seed) if glm is None else glm
+    if norms.min() <= 0:
+        raise ValueError(f"norms must be > 0; got {norms.min():g}.")
+    check_choice(recipe, "recipe", ("ecker", "walker"))
     check_choice(gabors, "gabors", ("cluster", "neuron"))
+    options, cluster_options = _check_options({} if mei_options is None else mei_options)
+    grid = _check_kind(GaborGrid(size) if grid is None else grid, "grid", GaborGrid, size)
+    dog_grid = DoGGrid(size) if dog_grid is None else dog_grid
+    dog_grid = _check_kind(dog_grid, "dog_grid", DoGGrid, size)
+    glm = _check_kind(PoissonGLM(rng=seed) if glm is None else glm, "glm", PoissonGLM)
     align = {} if beta is None else {"beta": beta}
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -186,7 +203,7 @@ def atlas(
     own = run("meis", _meis, (), model, recipe, options, seed)
     places = best["neuron_center"]
     upstream = ("alignment", "gabors")
-    run("cluster_meis", _cluster_meis, upstream, model, labels, places, options, seed)
+    run("cluster_meis", _cluster_meis, upstream, model, labels, places, cluster_options, seed)
     chosen = _family(Gabors, best, gabors)
     run("tuning", _tuning, upstream, model, chosen, size, gabors)
     run(
@@ -196,8 +213,6 @@ def atlas(
     run("center", _center, ("gabors",), model, grid, best["neuron_responses"])
     run("statistics", _statistics, STAGES[:-1], run.stages, seed)
     result = Atlas(run.stages, size)
-    from .atlas_page import write_page
-
     write_page(result, out_dir / "index.html")
     return result
 
@@ -210,10 +225,35 @@ def load_atlas(out_dir):
     FileNotFoundError
         A stage is missing.
     ValueError
-        A file is damaged.
+        A file is damaged, or of another atlas than the others: some stage was made again, and then
+        `atlas` did not get to the end.
     """
-    stages = {name: _read(Path(out_dir) / f"{name}.npz")[1] for name in STAGES}
+    about, stages = {}, {}
+    for name in STAGES:
+        path = Path(out_dir) / f"{name}.npz"
+        about[name], stages[name] = _read(path)
+        for key, digest in about[name]["after"].items():
+            if digest != (about["scores"]["after"][""] if key == "" else about[key]["digest"]):
+                raise ValueError(
+                    f"{path} is not of the same atlas as {key or 'scores'}.npz. Call atlas again."
+                )
     return Atlas(stages, tuple(stages["meis"]["images"].shape[1:]))
+
+
+def check_tested(recordings):
+    """A list of recordings of which there can be an atlas."""
+    recordings = check_recordings(recordings, ("train", "test"))
+    for i, recording in enumerate(recordings):
+        _, counts = np.unique(recording.of_tier("test")[1], return_counts=True)
+        if len(counts) < 2 or counts.max() < 2:
+            raise ValueError(
+                "recordings must have two test images or more, some shown more than once; got "
+                f"{len(counts)} in number {i}, shown {counts.max()} time(s) at most."
+            )
+    n = sum(recording.n_neurons for recording in recordings)
+    if n < 4:
+        raise ValueError(f"recordings must have four neurons or more; got {n}.")
+    return recordings
 
 
 # Stages: each returns a dict of arrays
@@ -224,7 +264,7 @@ def _scores(model, recordings, glm):
     for i, recording in enumerate(recordings):
         responses, ids = recording.of_tier("test")
         shown, first = np.unique(ids, return_inverse=True)
-        baseline = type(glm)(**glm.get_params()).fit(recording)
+        baseline = clone(glm).fit(recording)
         row = {"ceiling": ceiling(responses, ids), "oracle": oracle(responses, ids)}
         for name, one in (("", lambda x, i=i: model.predict(x, i)), ("glm_", baseline.predict)):
             predicted = one(recording.images[shown])
@@ -271,8 +311,6 @@ def _meis(model, recipe, options, seed):
 def _cluster_meis(model, labels, places, options, seed):
     from .most_exciting import cluster_meis
 
-    taken = inspect.signature(cluster_meis).parameters
-    options = {k: v for k, v in options.items() if k in taken and k != "n_starts"}
     found = cluster_meis(model, labels, places, rng=seed, **options)
     return {name: getattr(found, name) for name in ("images", "angles", "responses")}
 
@@ -319,40 +357,66 @@ def _center(model, grid, optimal):
     responses = np.concatenate(
         [responder(shown[i : i + step].images(grid.size)) for i in range(0, len(shown), step)]
     )
-    chosen = greedy_gabors(responses, optimal, max(SETS))
-    curves = [coverage(responses, optimal, chosen[:n], LEVELS) for n in SETS]
+    chosen = greedy_gabors(responses, optimal, min(max(SETS), len(shown)))
+    curves = [
+        coverage(responses, optimal, chosen[:n], LEVELS) if len(chosen) else np.zeros(len(LEVELS))
+        for n in SETS
+    ]
     return {"images": shown[chosen].images(grid.size), "coverage": np.array(curves)}
 
 
 def _statistics(stages, seed):
-    known = Atlas(stages, ())
-    labels = known.labels
-    mean = {name: np.nan_to_num(values, nan=np.nanmean(values) if np.isfinite(values).any() else 0)
-            for name, values in known.properties.items()}  # fmt: skip
-    like = high_low({"gabor_vs_mei": mean["gabor_vs_mei"]}, labels)["gabor_vs_mei"]
-    three = {name: mean[name] for name in ("phase_invariance", "suppression", "cross_orientation")}
-    compared = compare_clusters(mean, labels, rng=seed)
+    known, labels = Atlas(stages, ()), stages["alignment"]["labels"]
+    values = {name: _completed(v, labels) for name, v in known.properties.items()}
+    every = values | {"dog_vs_mei": _completed(stages["comparisons"]["dog_vs_mei"], labels)}
+    high = high_low(every, labels)
+    like = high["gabor_vs_mei"]
+    subsets = {"all": np.ones_like(like), "gabor_like": like}
+    found = combinations({name: high[name] for name in COMBINED}, like)
+    compared = compare_clusters(values, labels, rng=seed)
     modes = count_modes(stages["alignment"]["embedding"], rng=seed)
+    own = modes.bandwidths == modes.bandwidth
     out = {
-        "gabor_like": np.flatnonzero(like).tolist(),
+        "means": {name: [float(np.nanmean(v[labels == c])) for c in range(known.n_clusters)]
+                  for name, v in every.items()},
+        "high": {name: h.tolist() for name, h in high.items()},
         "correlations": {
-            name: _correlations(correlate_properties(mean, labels, subset))
-            for name, subset in (("all", None), ("gabor_like", like))
-            if subset is None or subset.sum() > 2
+            name: _correlations(correlate_properties(values, labels, subset))
+            for name, subset in subsets.items()
+            if subset.sum() > 2  # of fewer there is no correlation
         },
-        "combinations": combinations(high_low(three, labels), like).counts.tolist(),
-        "ks_any": int(compared.n_any),
-        "ks_all": int(compared.n_all),
-        "ks_control_any": float(np.mean(compared.control_any)),
-        "ks_control_all": float(np.mean(compared.control_all)),
-        "modes": int(modes.n_modes),
-        "modes_bootstrap": [int(n) for n in modes.bootstrap_counts],
+        "combinations": found.counts.tolist(),
+        "combination": found.labels.tolist(),
+        "ks_any": compared.n_any,
+        "ks_all": compared.n_all,
+        "ks_control_any": float(compared.control_any.mean()),
+        "ks_control_all": float(compared.control_all.mean()),
+        "modes": modes.n_modes,
+        "modes_of_bandwidths": modes.counts.tolist(),
+        "modes_of_resamples": modes.bootstrap_counts[:, own].ravel().tolist(),
+    }  # fmt: skip
+    return {
+        "json": np.array(json.dumps(out)),
+        "peaks": modes.peaks,
+        "support": modes.support,
+        "bandwidth": np.array(modes.bandwidth),
     }
-    return {"json": np.array(json.dumps(out)), "peaks": modes.peaks}
 
 
 def _correlations(found):
-    return {"names": list(found.names), "r": found.r.tolist(), "p": found.p.tolist()}
+    return {"r": found.r.tolist(), "p": found.p.tolist()}
+
+
+def _completed(values, labels):
+    """Where a property is known of no neuron of a cluster, quantiles of all that it is known of."""
+    values = values.copy()
+    for c in range(labels.max() + 1):
+        own = labels == c
+        if np.isnan(values[own]).all():
+            known = values[~np.isnan(values)]
+            levels = (np.arange(own.sum()) + 0.5) / own.sum()
+            values[own] = np.quantile(known, levels) if len(known) else 0.0
+    return values
 
 
 class _Run:
@@ -363,36 +427,47 @@ class _Run:
         self.digests, self.stages = {"": digest}, {}
 
     def __call__(self, name, compute, after, *arguments):
-        parts = [self.digests[key] for key in ("", *after)]
-        digest = _digest(name, parts, [_fixed(a) for a in arguments])
+        after = {key: self.digests[key] for key in ("", *after)}
+        digest = _digest(name, after, [_fixed(a) for a in arguments])
         path = self.folder / f"{name}.npz"
         self.digests[name] = digest
         if path.is_file():
-            stored, arrays = _read(path)
-            if stored == digest:
+            about, arrays = _read(path)
+            if about["digest"] == digest:
                 self.stages[name] = arrays
                 return arrays
-        start = time.perf_counter()
-        if self.progress:
-            print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
-        arrays = compute(*arguments)
+        arrays = self._timed(name, compute, arguments)
+        about = json.dumps({"digest": digest, "after": after})
         with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, digest=np.array(digest), **arrays)
-        if self.progress:
-            print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+            np.savez_compressed(file, about=np.array(about), **arrays)
         self.stages[name] = arrays
         return arrays
 
+    def _timed(self, name, compute, arguments):
+        if not self.progress:
+            return compute(*arguments)
+        start, end = time.perf_counter(), ""
+        print(f"{name} ...", end="", file=sys.stderr, flush=True)
+        try:
+            arrays = compute(*arguments)
+            end = f" {time.perf_counter() - start:.1f} s"
+            return arrays
+        finally:
+            print(end, file=sys.stderr, flush=True)
+
 
 def _read(path):
-    """Digest and arrays of a stage."""
+    """What a stage is of, and its arrays."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        return str(arrays.pop("digest")), arrays
+        return json.loads(str(arrays.pop("about"))), arrays
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (
+        OSError, ValueError, LookupError, EOFError, TypeError, NotImplementedError,
+        zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise ValueError(
             f"{path} cannot be read as a stage of an atlas ({error}). Remove it to have it made "
             "anew."
@@ -401,8 +476,9 @@ def _read(path):
 
 def _digest_of_inputs(model, recordings):
     tensors = [t.detach().cpu().numpy() for t in model.module_.state_dict().values()]
-    arrays = [getattr(r, k) for r in recordings for k in ("images", "responses", "image_ids")]
-    return _digest(*tensors, *arrays, *(r.tiers for r in recordings))
+    names = ("images", "responses", "image_ids", "tiers")
+    arrays = [getattr(r, name) for r in recordings for name in names]
+    return _digest(__version__, repr(model.module_.core), *tensors, *arrays)
 
 
 def _digest(*values):
@@ -418,16 +494,16 @@ def _digest(*values):
 
 def _fixed(argument):
     """What a stage depends on of an argument, of JSON's types; inputs have digests of their own."""
+    if isinstance(argument, np.ndarray):
+        return _digest(argument)
     if isinstance(argument, (GaborGrid, DoGGrid)):
         return {k: np.asarray(v).tolist() for k, v in vars(argument).items()}
     if isinstance(argument, PoissonGLM):
-        return {k: str(v) for k, v in argument.get_params().items()}
-    if isinstance(argument, (int, float, str, tuple)):
+        return _fixed(argument.get_params())
+    if isinstance(argument, dict) and not any(isinstance(v, dict) for v in argument.values()):
+        return {k: _fixed(v) for k, v in argument.items() if k not in ("n_jobs", "progress")}
+    if isinstance(argument, (int, float, str, tuple, list, np.generic)):
         return argument
-    if isinstance(argument, np.ndarray):
-        return _digest(argument)
-    if isinstance(argument, dict) and not any(isinstance(v, np.ndarray) for v in argument.values()):
-        return {k: str(v) for k, v in argument.items()}
     return None
 
 
@@ -456,3 +532,25 @@ def _check_model(model, recordings):
             f"recordings must be those of the fit, with {fitted} neurons and images of "
             f"{model.image_size_}; got {got} and {recordings[0].images.shape[1:]}."
         )
+
+
+def _check_kind(value, name, kind, size=None):
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}; got {type(value).__name__}.")
+    if size is not None and value.size != tuple(size):
+        raise ValueError(f"{name} must be of the images' size {tuple(size)}; got {value.size}.")
+    return value
+
+
+def _check_options(options):
+    """Those of `meis`, and those of `cluster_meis`."""
+    from .most_exciting import cluster_meis, meis
+
+    own, of_clusters = (set(inspect.signature(f).parameters) for f in (meis, cluster_meis))
+    own -= {"model", "neurons", "recipe", "size", "rng"}
+    if not set(options) <= own:
+        raise ValueError(
+            f"mei_options must be of {', '.join(sorted(own))}; got {', '.join(sorted(options))}."
+        )
+    shared = (own & of_clusters) - {"n_starts"}
+    return dict(options), {k: v for k, v in options.items() if k in shared}

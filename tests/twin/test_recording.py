@@ -103,18 +103,9 @@ def test_hdf5_of_others(arrays, tmp_path):
 
 
 @pytest.fixture
-def sensorium(recording, tmp_path):
+def sensorium(recording, write_sensorium, tmp_path):
     """The recording as a folder in that layout, images twice as large."""
-    folder = tmp_path / "static1-2-3-GrayImageNet"
-    for name in ("data/images", "data/responses", "meta/trials", "meta/neurons"):
-        (folder / name).mkdir(parents=True)
-    for i, (image, r) in enumerate(zip(recording.image_ids, recording.responses)):
-        whole = np.kron(recording.images[image], np.ones((2, 2)))
-        np.save(folder / f"data/images/{i}.npy", whole[None].astype(np.float32))
-        np.save(folder / f"data/responses/{i}.npy", r)
-    np.save(folder / "meta/trials/tiers.npy", recording.tiers)
-    np.save(folder / "meta/trials/frame_image_id.npy", recording.image_ids + 5000)
-    return folder
+    return write_sensorium(recording, tmp_path / "static1-2-3-GrayImageNet")
 
 
 def zipped(folder):
