@@ -150,7 +150,7 @@ PRESETS = {
             smoothness=1e-3, group_sparsity=1e-3, readout_sparsity=4e-3, learning_rate=4e-3,
             batch_size=64, validate_every=200, patience=3,
         ),
-        max_steps=6000,
+        max_steps=3400,
         n_clusters=len(SIMULATED),
         gabors=dict(
             sigmas=[1.5, 2.0, 2.5, 3.2], frequencies=[0.08, 0.12, 0.16, 0.2], contrasts=[2.0]
