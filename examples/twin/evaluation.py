@@ -60,7 +60,8 @@ def evaluate(recording, atlas, grid, truth=None):
     }
     for name in INDICES:
         true, found = truth[name], atlas["tuning"][name]
-        kinds = [t for t in np.unique(cortex.types) if np.std(true[cortex.types == t]) > VARIES]
+        types = np.unique(cortex.types).tolist()
+        kinds = [t for t in types if np.std(true[cortex.types == t]) > VARIES]
         used = np.isin(cortex.types, kinds) & (share >= PREDICTED)
         out[name] = {
             "rank_correlation": _rank(true[used], found[used]),

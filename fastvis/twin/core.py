@@ -72,12 +72,13 @@ class HermiteConv2d(nn.Module):
     def _kernels_or_cached(self):
         """Kernels, which are kept while nothing asks for a gradient by the coefficients."""
         c = self.coefficients
-        if self.training or (torch.is_grad_enabled() and c.requires_grad):
+        is_learned = torch.is_grad_enabled() and c.requires_grad
+        if self.training or is_learned or c.is_inference():  # the last have no version
             self._cached = None
             return self.kernels()
         key = c._version, c.data_ptr(), c.dtype, c.device
         if self._cached is None or self._cached[0] != key:
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # gradients by images may follow
                 self._cached = key, self.kernels()
         return self._cached[1]
 
@@ -145,7 +146,8 @@ class RotationEquivariantCore(nn.Module):
     -----
     Layers are convolution, batch norm and softplus, but the last one has no softplus, and no scale
     in its batch norm. Outside training kernels are made once and kept; call
-    ``requires_grad_(False)`` for that where gradients by images are taken.
+    ``requires_grad_(False)`` for that where gradients by images are taken. What is written to a
+    parameter's ``.data`` in place is not noticed: write to the parameter, under `torch.no_grad`.
 
     References
     ----------

@@ -15,6 +15,7 @@ import numpy as np
 
 from .._validation import check_array, check_int, check_size
 from .families import Gabors
+from .optimal import check_image_size
 from .responding import BATCH, Responder
 from .stimuli import gabor, match_energy, plaid
 
@@ -157,7 +158,8 @@ def orientation_tuning(
         Another kind of model, of Gabors, of neurons, or a number that is not an integer.
     ValueError
         Neurons that the model does not have, not one Gabor for each; too few orientations or
-        phases; responses of a wrong shape, or not finite.
+        phases; a size that is not that of the model's images; responses of a wrong shape, not
+        finite, or negative.
 
     References
     ----------
@@ -477,12 +479,18 @@ def _ask(responder, gabors, size, neurons, draw, changed):
     changed = {name: np.broadcast_to(values, shape) for name, values in changed.items()}
     responses = np.empty(np.prod(shape))
     for start in range(0, len(responses), responder.batch_size):
-        part = slice(start, start + responder.batch_size)
-        at = np.unravel_index(np.arange(len(responses))[part], shape)
+        stop = min(start + responder.batch_size, len(responses))
+        at = np.unravel_index(np.arange(start, stop), shape)
         own = gabors[at[0]]
         parameters = {name: getattr(own, name) for name in ("center", *own.names())}
         images = draw(size, **parameters | {name: v[at] for name, v in changed.items()})
-        responses[part] = responder.own(images, neurons[at[0]])
+        responses[start:stop] = responder.own(images, neurons[at[0]])
+        worst = start + responses[start:stop].argmin()
+        if responses[worst] < 0:
+            raise ValueError(
+                f"model must give responses >= 0; got {responses[worst]:g} of neuron "
+                f"{neurons[np.unravel_index(worst, shape)[0]]}. Rectify them."
+            )
     return responses.reshape(shape)
 
 
@@ -508,6 +516,11 @@ def _ratio(a, b, otherwise):
 
 
 def _contrasts(contrasts, default, gabors):
+    if contrasts is None and gabors.contrast.min() <= 0:
+        raise ValueError(
+            f"gabors must have contrasts > 0; got {gabors.contrast.min():g}. Pass contrasts=, or "
+            "turn a negative one into half a cycle of phase."
+        )
     own = gabors.contrast[:, None] * default if contrasts is None else contrasts
     contrasts = _levels(own, "contrasts", len(gabors))
     if contrasts.min() < 0:
@@ -533,6 +546,7 @@ def _check(model, gabors, size, neurons, batch_size):
     if not isinstance(gabors, Gabors):
         raise TypeError(f"gabors must be Gabors, one for each neuron; got {type(gabors).__name__}.")
     size, responder = check_size(size), Responder(model, batch_size)
+    check_image_size(model, size)
     return _check_neurons(responder, neurons, len(gabors), size), size, responder
 
 

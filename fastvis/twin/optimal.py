@@ -23,15 +23,19 @@ from .responding import BATCH, Responder, as_module, evaluating
 EXTENT = 4.0  # of a Gaussian that is drawn, in units of its standard deviation
 SEEN = 1e-3  # of a mask that may see beyond the border, and its neuron count as inside
 PASS = 8  # shapes that the core is shown at once
+MOST_DRIVES = 2**25  # of neurons, shapes and places at once
 
 
 class _Grid:
     """Shapes (K,), orientations and places."""
 
-    def _check(self, lists):
+    def _check(self, lists, positive):
         object.__setattr__(self, "size", check_size(self.size))
         for name in lists:
-            object.__setattr__(self, name, _numbers(getattr(self, name), name))
+            value = _numbers(getattr(self, name), name)
+            if name in positive and value.min() <= 0:
+                raise ValueError(f"{name} must be > 0; got {value.min():g}.")
+            object.__setattr__(self, name, value)
         for name, n in zip(("rows", "columns"), self.size):
             value = getattr(self, name)
             value = np.arange(n) if value is None else np.asarray(value)
@@ -86,7 +90,7 @@ class GaborGrid(_Grid):
     family = Gabors
 
     def __post_init__(self):
-        self._check(("sigmas", "frequencies", "contrasts"))
+        self._check(("sigmas", "frequencies", "contrasts"), ("sigmas",))
         check_int(self.n_phases, "n_phases", minimum=1)
         check_int(self.n_orientations, "n_orientations", minimum=1)
 
@@ -142,7 +146,7 @@ class DoGGrid(_Grid):
     family = DifferencesOfGaussians
 
     def __post_init__(self):
-        self._check(("sigmas", "ratios", "contrasts", "surrounds"))
+        self._check(("sigmas", "ratios", "contrasts", "surrounds"), ("sigmas", "ratios"))
 
     def shapes(self):
         """Parameters (K,) by name."""
@@ -266,6 +270,7 @@ def search(model, grid, method="auto", batch_size=BATCH):
     """
     check_choice(method, "method", ("auto", "equivariant", "brute"))
     responder = Responder(model, batch_size)
+    check_image_size(model, grid.size)
     features = None if method == "brute" else _moving_features(model, grid.size)
     if method == "equivariant" and features is None:
         raise TypeError("model must have a RotationEquivariantCore for method='equivariant'.")
@@ -297,6 +302,7 @@ class Search:
                     f"clusters must be {n} integers, one for each neuron; got dtype "
                     f"{clusters.dtype} and shape {clusters.shape}."
                 )
+            clusters = clusters.astype(np.int64)  # labels may be of fewer bits
             groups = np.where(clusters >= 0, clusters, clusters.max() + 1 + groups)
         mirror = np.arange(len(self.table)) if clusters is None else self.grid.mirrored()
         table = np.maximum(self.table, self.table[mirror])
@@ -446,21 +452,23 @@ class _MovingFeatures:
             at = [(torch.as_tensor(p) - reach) % n for p, n in zip((rows, columns), shape)]
             at = [p.to(x.device) for p in at]
             spectrum = self._spectrum(tuple(shape))
+            step = max(1, MOST_DRIVES // (len(moved) * max(shape[0] * shape[1], reach**2 * 4)))
             best, place = [], []
             for turn in range(1 + turns):
                 # A turned picture: features of orientation o are those of o - O / 4, turned.
                 shift = -turn * (self.n_orientations // 4) * (len(self.weights[0]) //
                                                               self.n_orientations)  # fmt: skip
                 weights = self.weights.roll(shift, 1)
-                maps = torch.einsum("nc,kcyx->knyx", weights, moved)
-                if turn:
-                    maps = maps.rot90(1, (2, 3))
-                product = spectrum * torch.fft.rfft2(maps, s=shape).conj()
-                drives = torch.fft.irfft2(product, s=shape)
-                drives = drives[:, :, at[0]][:, :, :, at[1]].flatten(2)
-                most = drives.max(2)
-                best.append(self.softplus(most.values + self.drives))
-                place.append(most.indices)
+                found = []
+                for part in (slice(n, n + step) for n in range(0, self.n_neurons, step)):
+                    maps = torch.einsum("nc,kcyx->knyx", weights[part], moved)
+                    if turn:
+                        maps = maps.rot90(1, (2, 3))
+                    product = spectrum[part] * torch.fft.rfft2(maps, s=shape).conj()
+                    drives = torch.fft.irfft2(product, s=shape)
+                    found.append(drives[:, :, at[0]][:, :, :, at[1]].flatten(2).max(2))
+                best.append(self.softplus(torch.cat([f.values for f in found], 1) + self.drives))
+                place.append(torch.cat([f.indices for f in found], 1))
         return (torch.stack(t).cpu().numpy() for t in (best, place))
 
     def _spectrum(self, shape):
@@ -473,6 +481,13 @@ class _MovingFeatures:
         side = 2 * max(self.size) - 1 + self.field - 1
         excess = (x.shape[-1] - side) // 2
         return x[..., excess:-excess, excess:-excess] if excess > 0 else x
+
+
+def check_image_size(model, size):
+    """Stimuli are as large as the images of a fitted `EncodingModel`."""
+    own = tuple(getattr(model, "image_size_", size))
+    if own != tuple(size):
+        raise ValueError(f"size must be {own}, as the model's images; got {tuple(size)}.")
 
 
 def _moving_features(model, size):

@@ -79,8 +79,8 @@ class Recording:
             raise ValueError("tiers must have training trials; got none.")
         _refuse_shared_images(ids, tiers)
         for name, value in (
-            ("images", images.astype(np.float32, copy=False)),
-            ("responses", responses.astype(np.float32, copy=False)),
+            ("images", _single(images, "images")),
+            ("responses", _single(responses, "responses")),
             ("image_ids", ids),
             ("tiers", tiers.astype("U10")),
         ):
@@ -296,6 +296,15 @@ def check_recordings(recordings, tiers):
     return recordings
 
 
+def _single(array, name):
+    """As float32, which ends at 3e38."""
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32, copy=False)
+    if not np.isfinite(single).all():
+        raise ValueError(f"{name} must fit in float32; got up to {np.abs(array).max():g}.")
+    return single
+
+
 def _refuse_shared_images(ids, tiers):
     for i, a in enumerate(TIERS):
         for b in TIERS[:i]:
@@ -313,4 +322,9 @@ def _shared_out(ids, validation, rng):
     once = rng.permutation(images[counts == 1])
     is_validation = np.isin(ids, once[: round(validation * len(once))])
     is_test = np.isin(ids, images[counts > 1])
+    if not (counts == 1).any():
+        raise ValueError(
+            "image_ids must have images that are shown once, which make the training data; got "
+            "only repeats. Pass tiers."
+        )
     return np.where(is_test, "test", np.where(is_validation, "validation", "train"))

@@ -11,7 +11,7 @@ a sum is two: images are products of thin matrices, without an exponential or a 
 
 import numpy as np
 
-from .._validation import check_array, check_int
+from .._validation import check_array, check_float, check_int
 
 
 def gabor(
@@ -219,11 +219,11 @@ def match_energy(images, norm):
     12.0
     """
     images = check_array(images, "images")
-    norm = float(_positive(norm, "norm"))
+    norm = check_float(norm, "norm", minimum=0, strict=True)
     norms = np.sqrt(np.square(images.astype(np.float64)).sum((-2, -1), keepdims=True))
     if (norms == 0).any():
         raise ValueError("images must not be 0 everywhere: nothing can be scaled to a norm.")
-    return images * (norm / norms).astype(images.dtype)
+    return (images * (norm / norms)).astype(images.dtype)
 
 
 def _gabor(rows, columns, sigma, frequency, orientation, phase, amplitude, dtype):

@@ -206,3 +206,25 @@ def test_group_sparsity_follows_the_notes(core):
 def test_errors(options, message):
     with pytest.raises(ValueError, match=message):
         RotationEquivariantCore(**options)
+
+
+def test_images_have_gradients_after_inference_mode(core):
+    """Lightning validates in inference mode: kernels kept there are used later."""
+    x = torch.randn(1, 1, 15, 15, dtype=torch.float64)
+    fresh, core = copy.deepcopy(core).eval(), core.eval()
+    for module in (fresh, core):
+        module.requires_grad_(False)
+    with torch.inference_mode():
+        core(x)
+    gradients = []
+    for module in (core, fresh):
+        image = x.clone().requires_grad_()
+        gradients += torch.autograd.grad(module(image).square().sum(), image)
+    assert torch.equal(*gradients)
+
+
+def test_a_core_that_is_made_in_inference_mode():
+    with torch.inference_mode():
+        core = RotationEquivariantCore((5, 3), 2).eval()
+        x = torch.randn(1, 1, 9, 9)
+        assert torch.equal(core(x), core(x))

@@ -402,3 +402,29 @@ def one(images):
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [orientation_tuning, phase_tuning, size_contrast_tuning, cross_orientation_inhibition],
+)
+def test_negative_responses_have_no_index(experiment):
+    """F1/F0 of a linear cell is 1 / 0."""
+    filters = -own().images(SIZE).reshape(1, -1)
+    with pytest.raises(ValueError, match="model must give responses >= 0; got -.* of neuron 0"):
+        experiment(lambda images: images.reshape(len(images), -1) @ filters.T, own(), SIZE)
+
+
+def test_gabors_of_another_size_than_the_images_of_the_model():
+    def fitted(images):
+        return images[:, 0, :1]
+
+    fitted.image_size_ = (5, 5)
+    with pytest.raises(ValueError, match=r"size must be \(5, 5\), as the model's images"):
+        phase_tuning(fitted, own(), SIZE)
+
+
+@pytest.mark.parametrize("contrast", [0.0, -1.0])
+def test_gabors_without_a_contrast_to_begin_from(contrast):
+    with pytest.raises(ValueError, match="gabors must have contrasts > 0"):
+        size_contrast_tuning(one, own(contrast=contrast), SIZE)

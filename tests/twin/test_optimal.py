@@ -13,6 +13,7 @@ from fastvis.twin import (  # noqa: E402
     RotationEquivariantCore,
     difference_of_gaussians,
     gabor,
+    optimal,  # noqa: E402
     optimal_dogs,
     optimal_gabors,
 )
@@ -172,3 +173,38 @@ def test_bad_arguments():
         optimal_gabors(model, grid(sigmas=[1.0]), clusters=[0, 1])
     with pytest.raises(TypeError, match="model must be a fitted EncodingModel"):
         optimal_gabors(3, grid())
+    with pytest.raises(ValueError, match="sigmas must be > 0; got -1"):
+        grid(sigmas=[-1.0])
+    with pytest.raises(ValueError, match="ratios must be > 0; got 0"):
+        DoGGrid(SIZE, ratios=[0.0])
+
+
+def test_stimuli_are_as_large_as_the_images_of_the_model():
+    """A Gaussian readout looks somewhere in an image of any size."""
+    fitted = near(gabor(SIZE, sigma=2.0, frequency=0.1)[None])
+    fitted.image_size_ = (20, 20)
+    with pytest.raises(ValueError, match=r"size must be \(20, 20\), as the model's images"):
+        optimal_gabors(fitted, grid())
+
+
+def test_neurons_in_parts_are_those_together(monkeypatch):
+    model = network()
+    together = search(model, grid(), "equivariant")
+    monkeypatch.setattr(optimal, "MOST_DRIVES", 1)  # one neuron at a time
+    alone = search(model, grid(), "equivariant")
+    np.testing.assert_allclose(alone.table, together.table, rtol=1e-5)
+    assert np.mean(alone.which == together.which) > 0.97  # the rest are ties
+
+
+def test_labels_of_few_bits():
+    """-1 is a neuron by itself, also where no other label of the dtype is left."""
+    clusters = np.full(256, 127, np.int8)
+    clusters[255] = -1
+    signs = np.where(clusters < 0, -1.0, 1.0)
+
+    def model(images):
+        return np.maximum(images[:, 9, 10, None] * signs, 0)
+
+    small = grid(sigmas=[1.0], contrasts=[1.0], rows=[9], columns=[10])
+    best = optimal_gabors(model, small, clusters=clusters)
+    np.testing.assert_allclose(best.responses, 0.5)

@@ -228,3 +228,19 @@ def test_more_errors(arrays):
         Recording.from_arrays(images, r, ids, validation=2.0)
     with pytest.raises(ValueError, match="tier must be"):
         Recording.from_arrays(images, r, ids).of_tier("oracle")
+
+
+def test_only_repeats_leave_nothing_to_train_on(arrays):
+    images, r, _ = arrays
+    with pytest.raises(ValueError, match="image_ids must have images that are shown once"):
+        Recording.from_arrays(images[:5], r[:10], np.arange(10) % 5)
+
+
+@pytest.mark.parametrize("name", ["images", "responses"])
+def test_values_that_float32_cannot_hold(arrays, name):
+    images, r, ids = arrays
+    given = {"images": images, "responses": r} | {name: np.full((20, 2, 2), 1e39)}
+    if name == "responses":
+        given[name] = np.full(r.shape, 1e39)
+    with pytest.raises(ValueError, match=f"{name} must fit in float32; got up to 1e.39"):
+        Recording.from_arrays(**given, image_ids=ids)

@@ -110,9 +110,15 @@ def test_energy_is_matched():
         (lambda: grating(5, frequency=0.1, radius=-1), ValueError, "radius must be >= 0"),
         (lambda: grating(5, frequency=0.1, radius=np.nan), ValueError, "radius must be >= 0"),
         (lambda: match_energy(np.zeros((2, 2)), 1.0), ValueError, "0 everywhere"),
-        (lambda: match_energy(np.ones((2, 2)), 0), ValueError, "norm must be > 0"),
+        (lambda: match_energy(np.ones((2, 2)), 0), ValueError, "norm must be a finite"),
+        (lambda: match_energy(np.ones((2, 2)), [1, 2]), TypeError, "norm must be a finite number"),
     ],
 )
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_energy_of_very_weak_images():
+    weak = np.full((2, 3, 3), 1e-42, np.float32)
+    np.testing.assert_allclose(match_energy(weak, 6.0), np.float32(2.0), rtol=1e-6)
