@@ -115,9 +115,9 @@ def maps_of_meis(atlas):
     for ax, images, at, of, title in (
         (axes[0], atlas["cluster_meis"]["images"], centers, np.arange(atlas.n_clusters)[by_size],
          "MEIs of clusters"),
-        (axes[1], _cropped(atlas, atlas["meis"]["images"]), places, best, "MEIs of neurons"),
+        (axes[1], cropped(atlas, atlas["meis"]["images"]), places, best, "MEIs of neurons"),
     ):  # fmt: skip
-        _embedding(ax, atlas, _colors(labels), alpha=0.7)
+        embedding(ax, atlas, _colors(labels), alpha=0.7)
         side = 0.085 * np.ptp(places, 0).max()
         names = of if ax is axes[0] else labels
         drawn = []
@@ -147,7 +147,7 @@ def optimal_stimuli(atlas):
     own = atlas.labels == atlas.labels[neuron]
     images, titles = [], []
     for of, mei, responses in (
-        ("neuron", _cropped(atlas, atlas["meis"]["images"])[neuron], atlas["meis"]["responses"]),
+        ("neuron", cropped(atlas, atlas["meis"]["images"])[neuron], atlas["meis"]["responses"]),
         ("cluster", atlas["cluster_meis"]["images"][atlas.labels[neuron]],
          atlas["cluster_meis"]["responses"]),
     ):  # fmt: skip
@@ -186,8 +186,8 @@ def tuning(atlas, cluster):
     )  # fmt: skip
     n_rows = -(-len(neurons) // 4)
     figure, axes = _panels(1, 5, 0.6 + 0.47 * n_rows)
-    images = _cropped(atlas, atlas["meis"]["images"][neurons], neurons)
-    _mosaic(axes[0], images, 4)
+    images = cropped(atlas, atlas["meis"]["images"][neurons], neurons)
+    mosaic(axes[0], images, 4)
     axes[0].set_title(f"cluster {cluster + 1}: MEIs", color=_colors(cluster) * 0.8)
     for ax, (title, values, index, label) in zip(axes[1:], curves):
         _small_multiples(ax, values, stage[index][neurons], _colors(cluster) * 0.8)
@@ -208,7 +208,7 @@ def maps_of_properties(atlas):
         low, high = np.quantile(known, [0.01, 0.99]) if len(known) else (0, 1)
         scale = Normalize(low, high if high > low else low + 1)
         shown = np.argsort(values)[: len(known)]  # NaN come last, and stay pale
-        _embedding(ax, atlas, PALE)
+        embedding(ax, atlas, PALE)
         ax.scatter(*atlas["alignment"]["embedding"][shown].T, c=values[shown], norm=scale,
                    s=_point(atlas), linewidths=0)  # fmt: skip
         ax.set_title(title)
@@ -271,7 +271,7 @@ def maps_of_high(atlas):
                 continue
             colors = np.where(high[name], COLORS[name], GRAY)
             colors = np.where(subset, colors, PALE)
-            _embedding(ax, atlas, colors[atlas.labels])
+            embedding(ax, atlas, colors[atlas.labels])
             ax.set_title(titles[name], color=COLORS[name])
     for ax, text in zip(axes[:, 0], ("Gabor-like clusters", "other clusters")):
         ax.set_ylabel(text)
@@ -285,7 +285,7 @@ def combinations(atlas):
     figure = _figure(3.8)
     map_ax, ax = figure.subplots(1, 2, width_ratios=[1, 1.3])
     colors = np.where(which >= 0, np.array(MIXED)[which], PALE)
-    _embedding(map_ax, atlas, colors[atlas.labels])
+    embedding(map_ax, atlas, colors[atlas.labels])
     names = []
     for i in range(len(MIXED)):
         high = [SHORT[n] for n, bit in zip(COMBINED, f"{i:03b}") if bit == "1"]
@@ -310,7 +310,7 @@ def center(atlas):
     ax.set(xlabel="neurons, %", ylabel="of the response to the optimal Gabor, %",
            xlim=(0, 100), ylim=(0, 100))  # fmt: skip
     if len(stage["images"]):
-        _mosaic(pictures, stage["images"], 5)
+        mosaic(pictures, stage["images"], 5)
     else:
         pictures.axis("off")
     return figure
@@ -321,7 +321,7 @@ def modes(atlas):
     stage = atlas["statistics"]
     figure = _figure(4.6, 6)
     ax = figure.subplots()
-    _embedding(ax, atlas, _colors(atlas.labels), alpha=0.5)
+    embedding(ax, atlas, _colors(atlas.labels), alpha=0.5)
     for i, (peak, support) in enumerate(zip(stage["peaks"], stage["support"])):
         ax.add_patch(Circle(peak, float(stage["bandwidth"]), fill=False, color=INK,
                             linewidth=0.5 + support))  # fmt: skip
@@ -365,7 +365,8 @@ def _panels(n_rows, n_columns, height):
     return figure, figure.subplots(n_rows, n_columns)
 
 
-def _embedding(ax, atlas, color, **options):
+def embedding(ax, atlas, color, **options):
+    """Neurons in the plane."""
     places = atlas["alignment"]["embedding"]
     ax.scatter(*places.T, c=color, s=_point(atlas), linewidths=0, **options)
     ax.set(xticks=[], yticks=[], aspect="equal")
@@ -379,14 +380,14 @@ def _point(atlas):
 
 def _image_at(ax, image, place, side, color):
     (x, y), half = place, side / 2
-    ax.imshow(_gray(image), extent=(x - half, x + half, y - half, y + half), zorder=3,
+    ax.imshow(gray(image), extent=(x - half, x + half, y - half, y + half), zorder=3,
               interpolation="bilinear")  # fmt: skip
     ax.add_patch(Rectangle((x - half, y - half), side, side, fill=False, color=color, zorder=4))
     ax.autoscale()
     ax.margins(0.05)
 
 
-def _gray(image):
+def gray(image):
     """RGB of luminances about 0, which is middle gray."""
     extreme = np.abs(image).max() or 1
     return np.repeat((0.5 + 0.5 * image / extreme)[..., None], 3, axis=-1)
@@ -402,19 +403,19 @@ def _tiles(images, titles, colors=None, n_columns=N_COLUMNS, width=WIDTH):
     for ax in axes:
         ax.axis("off")
     for i, (ax, image, title) in enumerate(zip(axes, images, titles)):
-        ax.imshow(_gray(image), interpolation="bilinear")
+        ax.imshow(gray(image), interpolation="bilinear")
         ax.set_title(title, fontsize=8.5, color=INK if colors is None else colors[i] * 0.8)
     return figure
 
 
-def _mosaic(ax, images, n_columns):
+def mosaic(ax, images, n_columns):
     """Images in rows, in one axes."""
     height, width = images[0].shape
     n_rows = -(-len(images) // n_columns)
     for i, image in enumerate(images):
         row, column = divmod(i, n_columns)
         x, y = column * width * 1.08, -row * height * 1.08
-        ax.imshow(_gray(image), extent=(x, x + width, y - height, y), interpolation="bilinear")
+        ax.imshow(gray(image), extent=(x, x + width, y - height, y), interpolation="bilinear")
     ax.set(xlim=(0, 1.08 * width * n_columns), ylim=(-1.08 * height * n_rows, 0), aspect="equal")
     ax.set_anchor("N")
     ax.axis("off")
@@ -438,7 +439,7 @@ def _side(atlas):
     return min(atlas["cluster_meis"]["images"].shape[1], *atlas.size)
 
 
-def _cropped(atlas, images, neurons=None):
+def cropped(atlas, images, neurons=None):
     """Patches about the receptive fields of neurons."""
     centers = atlas["gabors"]["neuron_center"]
     centers = centers if neurons is None else centers[neurons]
