@@ -210,6 +210,12 @@ def optimal_gabors(model, grid, clusters=None, *, method="auto", n_exact=20, bat
     TypeError, ValueError
         See above; clusters of another number of neurons.
 
+    Notes
+    -----
+    An equivariant search is exact for neurons that see nothing of the border of the image. For the
+    others the model decides between shapes, but place and orientation of each shape are those it
+    would have on an endless gray image: of 30 such neurons the worst got 0.97 of the best response.
+
     References
     ----------
     The twin paper, Methods, 'Per neuron optimal Gabors', 'Per cluster optimal Gabors'.
