@@ -236,8 +236,7 @@ def simulate_cortex(
         Indices do: the best Gabors of suppressed neurons are small, and so are those orthogonal to
         them; and in a neuron with both, one hides the other in their common denominator (of 120
         neurons the indices correlated by -0.24, of those with both by -0.75). "shared pool": one
-        strength is that of both, and there are only types
-        with both or neither.
+        strength is that of both, and there are only types with both or neither.
     phases : float or sequence of float, optional
         Phases of Gabors are drawn of these, radians. By default all are as likely.
     margin : float
