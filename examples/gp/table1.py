@@ -9,7 +9,7 @@ larger by orders of magnitude, at no lower a bound.
 
     python examples/gp/table1.py --steps 1000                                # a minute
     python examples/gp/table1.py --full --folder results                     # ten seeds, resumed
-    python examples/gp/table1.py --full --folder results --training adam     # as the authors'
+    python examples/gp/table1.py --full --folder results --training sampled  # as the authors
 """
 
 import argparse

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .._validation import check_array
+
 
 def check_image_ids(image_ids, n_trials):
     """Image ids (n_trials,) as int64."""
@@ -12,3 +14,11 @@ def check_image_ids(image_ids, n_trials):
             f"shape {ids.shape}."
         )
     return ids.astype(np.int64)
+
+
+def check_images(images, size):
+    """Images (n_images, H, W) of that size."""
+    images = check_array(images, "images", ndim=3, axes="(n_images, H, W)")
+    if images.shape[1:] != tuple(size):
+        raise ValueError(f"images must be of {size[0]} x {size[1]}; got shape {images.shape}.")
+    return images

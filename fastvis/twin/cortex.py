@@ -23,6 +23,7 @@ import numpy as np
 
 from .._random import check_rng
 from .._validation import check_array, check_choice, check_float, check_int, check_size
+from .arguments import check_images
 from .recording import Recording
 from .stimuli import gabor
 
@@ -129,12 +130,7 @@ class SimulatedCortex:
         return len(self.types)
 
     def __call__(self, images):
-        images = check_array(images, "images", ndim=3, axes="(n, H, W)")
-        if images.shape[1:] != tuple(self.size):
-            raise ValueError(
-                f"images must be of {self.size[0]} x {self.size[1]} pixels; got shape "
-                f"{images.shape}."
-            )
+        images = check_images(images, self.size)
         pixels = images.reshape(len(images), -1).astype(np.float32, copy=False)
         rates = np.empty((len(pixels), self.n_neurons), np.float32)
         for start in range(0, len(pixels), CHUNK):

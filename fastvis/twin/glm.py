@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._random import check_rng
 from .._validation import check_array, check_float, check_int
+from .arguments import check_images
 from .recording import Recording
 
 PENALTIES = np.geomspace(0.1, 5, 48)  # the twin paper's
@@ -112,10 +113,7 @@ class PoissonGLM(BaseEstimator):
             Before `fit`.
         """
         check_is_fitted(self, "weights_")
-        images = check_array(images, "images", ndim=3, axes="(n_images, H, W)")
-        size = self.weights_.shape[1:]
-        if images.shape[1:] != size:
-            raise ValueError(f"images must be of {size[0]} x {size[1]}; got shape {images.shape}.")
+        images = check_images(images, self.weights_.shape[1:])
         x = self.unit_.images(images).reshape(len(images), -1)
         drive = x @ self.weights_.reshape(len(self.weights_), -1).T.astype(x.dtype)
         return np.exp(np.minimum(drive + self.biases_.astype(x.dtype), MOST))

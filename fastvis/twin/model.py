@@ -1,24 +1,23 @@
 """The model of recordings: one core for all neurons, a readout for each of them; imports torch."""
 
 import json
-import os
 import warnings
 from copy import deepcopy
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional
 
-from .._files import check_target, replacing
+from .._files import check_target
+from .._models import read_model, write_model
 from .._random import check_rng
 from .._training import Schedule, check_trainer, train
-from .._validation import check_array, check_choice, check_float, check_int
+from .._validation import check_choice, check_float, check_int
+from .arguments import check_images
 from .core import RotationEquivariantCore
 from .readout import READOUTS
 from .recording import Normalization, check_recordings
@@ -225,10 +224,7 @@ class EncodingModel(BaseEstimator):
             Before `fit`.
         """
         check_is_fitted(self, "module_")
-        images = check_array(images, "images", ndim=3, axes="(n_images, H, W)")
-        if images.shape[1:] != self.image_size_:
-            height, width = self.image_size_
-            raise ValueError(f"images must be of {height} x {width}; got shape {images.shape}.")
+        images = check_images(images, self.image_size_)
         n = len(self.units_)
         unit = self.units_[check_int(recording, "recording", minimum=0, maximum=n - 1)]
         first = next(self.module_.parameters())
@@ -286,12 +282,11 @@ class EncodingModel(BaseEstimator):
                 "core must be a RotationEquivariantCore, and readout a name. Save "
                 "module_.state_dict()."
             )
-        tensors = {k: v.contiguous().cpu() for k, v in self.module_.state_dict().items()}
+        tensors = dict(self.module_.state_dict())
         for i, unit in enumerate(self.units_):
-            tensors[f"units.{i}"] = torch.tensor([unit.mean, unit.deviation, *unit.response_scale])
-            tensors[f"units.{i}"] = tensors[f"units.{i}"].double()
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata={"fastvis": json.dumps(self._fitted)})
+            numbers = np.array([unit.mean, unit.deviation, *unit.response_scale], np.float64)
+            tensors[f"units.{i}"] = torch.from_numpy(numbers)
+        write_model(path, tensors, self._fitted)
 
     @classmethod
     def load(cls, path):
@@ -303,24 +298,17 @@ class EncodingModel(BaseEstimator):
         ValueError
             The file is truncated, damaged, or something else.
         """
-        with open(path, "rb"):  # the system's own error where there is no such file
-            pass
-        try:
-            with safe_open(path, framework="pt") as file:
-                config = json.loads(file.metadata()["fastvis"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            model = cls(RotationEquivariantCore(**config["core"]), **config["parameters"])
-            model._check()
-            size, n_neurons = tuple(config["size"]), config["n_neurons"]
-            units = [tensors.pop(f"units.{i}").numpy() for i in range(len(n_neurons))]
-            model.module_ = model._seeded_module(size, n_neurons, [None] * len(units), 0).eval()
-            model.module_.load_state_dict(tensors)
-            model.units_ = [Normalization(float(u[0]), float(u[1]), u[2:]) for u in units]
-        except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"path must be a file written by EncodingModel.save; got {os.fspath(path)!r}, "
-                f"which cannot be read as one ({error}). It may be truncated."
-            ) from error
+        return read_model(path, cls._restored, cls.__name__)
+
+    @classmethod
+    def _restored(cls, config, tensors):
+        model = cls(RotationEquivariantCore(**config["core"]), **config["parameters"])
+        model._check()
+        size, n_neurons = tuple(config["size"]), config["n_neurons"]
+        units = [tensors.pop(f"units.{i}").numpy() for i in range(len(n_neurons))]
+        model.module_ = model._seeded_module(size, n_neurons, [None] * len(units), 0).eval()
+        model.module_.load_state_dict(tensors)
+        model.units_ = [Normalization(float(u[0]), float(u[1]), u[2:]) for u in units]
         model.image_size_, model._fitted = size, config
         return model
 

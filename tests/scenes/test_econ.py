@@ -639,7 +639,7 @@ class TestFiles:
             filename.write_bytes(b"half")
             raise OSError("disk full")
 
-        monkeypatch.setattr("fastvis.scenes.econ.estimator.save_file", fail)
+        monkeypatch.setattr("fastvis._models.save_file", fail)
         with pytest.raises(OSError, match="disk full"):
             model.save(path)
         assert path.read_bytes() == content

@@ -347,9 +347,9 @@ def test_no_noise_has_to_be_said(images):
 
 
 def test_truth_refuses_what_it_cannot_see(truth):
-    with pytest.raises(ValueError, match="images must be of 32 x 36 pixels; got shape"):
+    with pytest.raises(ValueError, match="images must be of 32 x 36; got shape"):
         truth(np.zeros((2, 36, 32)))
-    with pytest.raises(ValueError, match=r"images must have 3 dimensions \(n, H, W\)"):
+    with pytest.raises(ValueError, match=r"images must have 3 dimensions \(n_images, H, W\)"):
         truth(np.zeros(SIZE))
     with pytest.raises(ValueError, match="gains must be 100 numbers"):
         replace(truth, gains=np.ones(2))

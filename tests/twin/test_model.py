@@ -586,7 +586,7 @@ class TestFiles:
             filename.write_bytes(b"half")
             raise OSError("disk full")
 
-        monkeypatch.setattr("fastvis.twin.model.save_file", fail)
+        monkeypatch.setattr("fastvis._models.save_file", fail)
         with pytest.raises(OSError, match="disk full"):
             model.save(path)
         assert path.read_bytes() == content

@@ -1,19 +1,17 @@
 """What all models of scenes share: fitting, decomposing, files; imports torch."""
 
 import json
-import os
 import warnings
 from dataclasses import replace
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ..._files import check_target, replacing
+from ..._files import check_target
+from ..._models import read_model, write_model
 from ..._random import check_rng
 from ..._training import Schedule, check_trainer, train
 from ..._validation import check_float, check_int
@@ -165,9 +163,7 @@ class SceneModel(BaseEstimator):
         """
         check_is_fitted(self, "module_")
         check_target(path)
-        weights = {k: v.contiguous().cpu() for k, v in self.module_.state_dict().items()}
-        with replacing(path) as temporary:
-            save_file(weights, temporary, metadata={"fastvis": json.dumps(self._fitted)})
+        write_model(path, self.module_.state_dict(), self._fitted)
 
     @classmethod
     def load(cls, path):
@@ -184,18 +180,7 @@ class SceneModel(BaseEstimator):
         ValueError
             The file is truncated, damaged, or something else.
         """
-        with open(path, "rb"):  # the system's own error where there is no such file
-            pass
-        try:
-            with safe_open(path, framework="pt") as file:
-                config = json.loads(file.metadata()["fastvis"])
-                weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return cls._restored(config, weights)
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-            raise ValueError(
-                f"path must be a file written by {cls.__name__}.save; got {os.fspath(path)!r}, "
-                f"which cannot be read as one ({error}). It may be truncated."
-            ) from error
+        return read_model(path, cls._restored, cls.__name__)
 
     @classmethod
     def _restored(cls, config, weights):
