@@ -10,6 +10,9 @@ What must be seen: A, the two of oriented neurons look alike but for the DoG, an
 B, the stimulus is where the neuron is, and its stripes are parallel to the neuron's own, drawn as a
 line. C to F, curves of the model have the shape of those of the simulated neuron itself (dashed,
 for the same stimuli), and about its index.
+
+Measured (--full): curves of the model and of the neuron correlate by .97 to 1.00 but for phase, where
+both are flat; indices .60 and .61, .99 and 1.00, suppression .31 and .42, plaid .48 and .62.
 """
 
 # %%

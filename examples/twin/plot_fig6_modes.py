@@ -9,6 +9,9 @@ and when neurons are resampled.
 What must be seen: about as many modes as there are kinds of neurons, found again in most
 resamples. Densities of t-SNE are not those of bar codes, and the number falls with the bandwidth:
 modes are not a measurement of the number of types.
+
+Measured (--full): 5 modes for 6 types, in all resamples, as two types are neighbors; 4 to 5 over
+bandwidths. Modes and types agree to .82, k-means and types to .94 (adjusted Rand index).
 """
 
 import matplotlib.pyplot as plt

@@ -1,27 +1,31 @@
 """
-ICLR 2020, Figs. 1 to 7, on the twin
+ICLR 2020, Figs. 3 to 7, on the twin
 ====================================
 
 From images to functional types, as in Ustyuzhaninov et al., ICLR 2020: the readouts of a model that
-was fitted to the simulated cortex are aligned (Figs. 1 to 4), clustered (5), embedded with their
+was fitted to the simulated cortex are aligned (Figs. 3 and 4), clustered (5), embedded with their
 most exciting images (6), and clusters and neurons are compared by what they do (7). The other
 folder of examples has these figures for a synthetic population of thirty types.
 
 What must be seen: 3, two neurons of a type come closest at the difference of their orientations.
 4, aligned, rows of a type are alike and closer to each other. 5, the held-out likelihood of aligned
-readouts is above that of raw ones, and best at about the number of types. 6, MEIs of a cluster are
-the same but for place and turn. 7, blocks; MEIs of their own block drive neurons most.
+readouts is above that of raw ones, and rises hardly more beyond the number of types. 6, MEIs of a
+cluster are the same but for place and turn. 7, blocks; MEIs of their own block drive neurons most.
+
+Measured (--full): distances within a type fall from 1.00 to .45 by alignment, of all neurons from 1.32
+to 1.15; angles are off by 1.7 degrees in the median. 5, 103 at six components, 106 at most (twelve);
+raw 73 at most. A mixture of six finds the types to .93 (adjusted Rand index). 7, three blocks: MEIs of
+the own block drive neurons to .88 of their own MEI, those of others to .58.
 """
 
 # %%
-# Figs. 1 to 4. Alignment knows neither types nor orientations.
+# Figs. 3 and 4. Alignment knows neither types nor orientations.
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from scipy.spatial.distance import pdist
 from sklearn.metrics import adjusted_rand_score
-from twin_figures import arguments, cropped, finish, mosaic, table, twin
+from twin_figures import CentralNeurons, arguments, cropped, finish, mosaic, table, twin
 
 from fastvis.readouts import (
     RotationAligner,
@@ -67,8 +71,6 @@ off = []
 for k in np.unique(types[oriented]):  # a type may be turned as a whole, and by half a turn
     own = oriented & (types == k)
     turns = np.exp(2j * (aligner.angles_[own] - cortex.orientations[own]))
-    opposite = np.exp(2j * (aligner.angles_[own] + cortex.orientations[own]))
-    turns = max(turns, opposite, key=lambda t: abs(t.mean()))
     off.append(np.abs(np.angle(turns / turns.mean())) / 2)
 print(f"angles off by {np.degrees(np.median(np.concatenate(off))):.1f} degrees in the median\n")
 
@@ -109,24 +111,11 @@ places = embed(np.concatenate([aligned, clusters.means]), rng=args.seed)
 # %%
 # Fig. 7. Hypothetical neurons at the central pixel that have the means of clusters as readouts.
 
-height, width = model.image_size_
-side = model.module_.core.receptive_field
-top, left = (height - side) // 2, (width - side) // 2
 shown = recording.images[recording.image_ids[recording.tiers == "train"]][:2000]
-patches = recording.normalization().images(shown)[:, None, top : top + side, left : left + side]
-with torch.no_grad():
-    features = model.module_.core.export(padding="valid")(torch.from_numpy(patches))[:, :, 0, 0]
-    bias = float(model.module_.readouts[0].biases.mean())
-features = features.numpy().reshape(len(features), n_orientations, -1).transpose(0, 2, 1)
+central = CentralNeurons(model)
+features = central.features(central.patches(recording.normalization().images(shown)))
 length = np.median(np.linalg.norm(readouts, axis=(1, 2)))
-
-
-def hypothetical(x):
-    """Responses (n_images, n) of neurons with readouts (n, n_features, n_orientations)."""
-    return np.logaddexp(0, length * np.einsum("ifo,nfo->in", features, x) + bias)
-
-
-confusion = cluster_confusion(hypothetical, labels, aligned)
+confusion = cluster_confusion(lambda x: central.responses(features, length * x), labels, aligned)
 blocks = merge_blocks(confusion, 0.5)
 print(f"7: {confusion}; {blocks}")
 

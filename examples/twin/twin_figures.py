@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 
 from fastvis.twin import Gabors, atlas, atlas_figures, hermite_basis, rotate_coefficients
 from fastvis.twin.atlas_figures import cropped, embedding, gray, mosaic  # noqa: F401
@@ -54,6 +55,37 @@ def fields_of(cortex):
     return Gabors(
         cortex.centers, cortex.sigmas, cortex.frequencies, cortex.orientations, cortex.phases, 2.0
     )
+
+
+class CentralNeurons:
+    """What neurons of any readouts (n, n_features, n_orientations) at the central pixel would do.
+
+    Their bias is the mean of the model's.
+    """
+
+    def __init__(self, model):
+        module = model.module_
+        self.core = module.core.export(padding="valid")
+        self.side = module.core.receptive_field
+        self.corner = [(n - self.side) // 2 for n in model.image_size_]
+        self.n_orientations = module.core.n_orientations
+        self.bias = module.readouts[0].biases.mean().item()
+
+    def patches(self, images):
+        """What they see of z-scored images (n_images, H, W)."""
+        y, x = self.corner
+        return images[:, y : y + self.side, x : x + self.side]
+
+    def features(self, patches):
+        """(n_images, n_features, n_orientations)"""
+        x = torch.from_numpy(np.ascontiguousarray(patches))[:, None]
+        with torch.no_grad():
+            found = self.core(x)[:, :, 0, 0].numpy()
+        return found.reshape(len(found), self.n_orientations, -1).transpose(0, 2, 1)
+
+    def responses(self, features, readouts):
+        """(n_images, n)"""
+        return np.logaddexp(0, np.einsum("ifo,nfo->in", features, readouts) + self.bias)
 
 
 def turned(images, angles):

@@ -67,9 +67,11 @@ def like_input(result, readouts, layout="feature"):
     return np.ascontiguousarray(result.reshape(len(result), -1))
 
 
-def check_labels(labels, n_neurons, name="labels"):
-    """Return labels as an int array ``(n_neurons,)``, all at least 0.
+def check_labels(labels, n_neurons, name="labels", *, or_none=False):
+    """Return labels as an int array ``(n_neurons,)``, all at least 0, or -1 for none if it may be.
 
+    >>> check_labels([0, 1, -1], 3, or_none=True)
+    array([ 0,  1, -1])
     >>> check_labels([0, 1, -1], 3)
     Traceback (most recent call last):
     ValueError: labels must be at least 0; got -1. Leave out neurons without a cluster.
@@ -82,8 +84,11 @@ def check_labels(labels, n_neurons, name="labels"):
             f"{name} must have one value for each of {n_neurons} neuron(s); "
             f"got shape {labels.shape}."
         )
-    if labels.min() < 0:
+    if labels.min() < -or_none:
         raise ValueError(
-            f"{name} must be at least 0; got {labels.min()}. Leave out neurons without a cluster."
+            f"{name} must be at least 0, or -1 for none; got {labels.min()}."
+            if or_none
+            else f"{name} must be at least 0; got {labels.min()}. Leave out neurons without a "
+            "cluster."
         )
     return labels.astype(np.intp)

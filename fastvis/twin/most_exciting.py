@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from .._random import check_rng
 from .._validation import check_array, check_choice, check_float, check_int
+from ..readouts.arguments import check_labels
 from .core import LAPLACIAN
 from .hermite import hermite_basis, rotate_coefficients
 from .receptive_fields import ReceptiveFields, inside
@@ -610,20 +611,10 @@ def _check_blur(blur, n):
 
 
 def _check_clusters(clusters, n):
-    clusters = np.asarray(clusters)
-    if clusters.dtype.kind not in "iu":
-        raise TypeError(f"clusters must be integers; got dtype {clusters.dtype}.")
-    if clusters.shape != (n,):
-        raise ValueError(
-            f"clusters must be ({n},), one for each neuron of the model; got shape "
-            f"{clusters.shape}."
-        )
-    if clusters.min() < -1 or clusters.max() < 0:
-        raise ValueError(
-            f"clusters must be 0, 1, ..., or -1 for none, and some must not be -1; got "
-            f"{clusters.min()} to {clusters.max()}."
-        )
-    return clusters.astype(np.int64)
+    clusters = check_labels(clusters, n, "clusters", or_none=True)
+    if clusters.max() < 0:
+        raise ValueError("clusters must not all be -1, for none.")
+    return clusters
 
 
 def _check_places(places, clusters, size):

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.fft import next_fast_len
 
 from .._validation import check_array, check_choice, check_int, check_size
+from ..readouts.arguments import check_labels
 from .families import DifferencesOfGaussians, Gabors
 from .responding import BATCH, Responder, as_module, evaluating
 
@@ -302,13 +303,7 @@ class Search:
         n_exact = min(check_int(n_exact, "n_exact", minimum=1), len(self.table))
         groups = np.arange(n)
         if clusters is not None:
-            clusters = np.asarray(clusters)
-            if clusters.dtype.kind not in "iu" or clusters.shape != (n,):
-                raise ValueError(
-                    f"clusters must be {n} integers, one for each neuron; got dtype "
-                    f"{clusters.dtype} and shape {clusters.shape}."
-                )
-            clusters = clusters.astype(np.int64)  # labels may be of fewer bits
+            clusters = check_labels(clusters, n, "clusters", or_none=True)
             groups = np.where(clusters >= 0, clusters, clusters.max() + 1 + groups)
         mirror = np.arange(len(self.table)) if clusters is None else self.grid.mirrored()
         table = np.maximum(self.table, self.table[mirror])

@@ -536,9 +536,9 @@ def test_errors(error, message, options):
     ("error", "message", "options"),
     [
         (TypeError, "clusters must be integers", dict(clusters=[0.0, 1.0])),
-        (ValueError, r"clusters must be \(2,\)", dict(clusters=[0])),
-        (ValueError, "clusters must be 0, 1.*got -2 to 0", dict(clusters=[0, -2])),
-        (ValueError, "clusters must be 0, 1.*got -1 to -1", dict(clusters=[-1, -1])),
+        (ValueError, "clusters must have one value for each of 2", dict(clusters=[0])),
+        (ValueError, "clusters must be at least 0, or -1 for none; got -2", dict(clusters=[0, -2])),
+        (ValueError, "clusters must not all be -1", dict(clusters=[-1, -1])),
         (ValueError, r"places must be \(2, 2\)", dict(places=np.zeros((3, 2)))),
         (ValueError, "places must be rows and columns in", dict(places=[[0, 0], [4, 0]])),
         (ValueError, "places must be rows and columns in", dict(places=[[0, 0], [np.nan, 0]])),

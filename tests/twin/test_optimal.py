@@ -169,8 +169,10 @@ def test_bad_arguments():
         optimal_gabors(near(np.ones((1, *SIZE))), grid(), method="equivariant")
     with pytest.raises(ValueError, match=r"rows must be in \[0, 18\]; got 3 to 30"):
         grid(rows=[3, 30])
-    with pytest.raises(ValueError, match="clusters must be 6 integers"):
+    with pytest.raises(ValueError, match="clusters must have one value for each of 6"):
         optimal_gabors(model, grid(sigmas=[1.0]), clusters=[0, 1])
+    with pytest.raises(ValueError, match="clusters must be at least 0, or -1 for none; got -2"):
+        optimal_gabors(model, grid(sigmas=[1.0]), clusters=[0, 1, 1, 0, -1, -2])
     with pytest.raises(TypeError, match="model must be a fitted EncodingModel"):
         optimal_gabors(3, grid())
     with pytest.raises(ValueError, match="sigmas must be > 0; got -1"):
