@@ -11,9 +11,9 @@ place and turn. G, "neighboring clusters tend to have visually similar cluster M
 apart two clusters are, the less alike their MEIs, after the best turn. Animals that saw other
 images, and test images more or less often, pool to the images that all of them saw.
 
-Measured (--full): correlation to the average .98 of a ceiling of .99, of the linear model .53. MEIs of
-clusters and distances of bar codes: rank correlation -.60 (p .018), in the embedding -.34 (p .22),
-of 15 pairs only.
+Measured (--full): correlation to the average .98 of a ceiling of .99, of the linear model .53. MEIs
+of clusters and distances of bar codes: rank correlation -.60 (p .018), in the embedding -.34 (p
+.22), of 15 pairs only.
 """
 
 # %%

@@ -11,8 +11,8 @@ B, the stimulus is where the neuron is, and its stripes are parallel to the neur
 line. C to F, curves of the model have the shape of those of the simulated neuron itself (dashed,
 for the same stimuli), and about its index.
 
-Measured (--full): curves of the model and of the neuron correlate by .97 to 1.00 but for phase, where
-both are flat; indices .60 and .61, .99 and 1.00, suppression .31 and .42, plaid .48 and .62.
+Measured (--full): curves of the model and of the neuron correlate by .97 to 1.00 but for phase,
+where both are flat; indices .60 and .61, .99 and 1.00, suppression .31 and .42, plaid .48 and .62.
 """
 
 # %%

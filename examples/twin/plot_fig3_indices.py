@@ -10,9 +10,9 @@ clusters differ from the population in some property (Kolmogorov-Smirnov), rando
 Beside the paper, which cannot know: within a type of simulated neurons, indices are those of the
 type. Complex cells are invariant to phase, suppressed ones suppressed, only "cross" is inhibited.
 
-Measured (--full): 6 of 6 clusters differ in some property, of random ones 5 %. Medians of the types:
-phase invariance .97 or .98 of complex cells, .20 or .21 of others; suppression .44 where it is built
-in, elsewhere .00; plaid .48 where it is, elsewhere .05 to .17 instead of 0.
+Measured (--full): 6 of 6 clusters differ in some property, of random ones 5 %. Medians of the
+types: phase invariance .97 or .98 of complex cells, .20 or .21 of others; suppression .44 where it
+is built in, elsewhere .00; plaid .48 where it is, elsewhere .05 to .17 instead of 0.
 """
 
 import matplotlib.pyplot as plt

@@ -12,10 +12,10 @@ What must be seen: 3, two neurons of a type come closest at the difference of th
 readouts is above that of raw ones, and rises hardly more beyond the number of types. 6, MEIs of a
 cluster are the same but for place and turn. 7, blocks; MEIs of their own block drive neurons most.
 
-Measured (--full): distances within a type fall from 1.00 to .45 by alignment, of all neurons from 1.32
-to 1.15; angles are off by 1.7 degrees in the median. 5, 103 at six components, 106 at most (twelve);
-raw 73 at most. A mixture of six finds the types to .93 (adjusted Rand index). 7, three blocks: MEIs of
-the own block drive neurons to .88 of their own MEI, those of others to .58.
+Measured (--full): distances within a type fall from 1.00 to .45 by alignment, of all neurons from
+1.32 to 1.15; angles are off by 1.7 degrees in the median. 5, 103 at six components, 106 at most
+(twelve); raw 73 at most. A mixture of six finds the types to .93 (adjusted Rand index). 7, three
+blocks: MEIs of the own block drive neurons to .88 of their own MEI, those of others to .58.
 """
 
 # %%
