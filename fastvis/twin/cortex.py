@@ -93,7 +93,7 @@ class SimulatedCortex:
     >>> truth = simulate_cortex(1, images, n_test=10, types=["simple+cross"], rng=0).truth
     >>> angles = np.arange(4) * np.pi / 4 + truth.orientations[0]
     >>> x = gabor(
-    ...     20, sigma=2.3, frequency=0.18, orientation=angles, phase=truth.phases[0],
+    ...     20, sigma=2.2, frequency=0.12, orientation=angles, phase=truth.phases[0],
     ...     center=truth.centers[0],
     ... )
     >>> int(truth(x)[:, 0].argmax())
@@ -230,8 +230,8 @@ def simulate_cortex(
     coupling : {"independent", "shared pool"}
         "independent": strengths of suppression and cross-inhibition tell nothing of each other.
         Indices do: the best Gabors of suppressed neurons are small, and so are those orthogonal to
-        them; and in a neuron with both, one hides the other in their common denominator (of 120
-        neurons the indices correlated by -0.24, of those with both by -0.75). "shared pool": one
+        them; and in a neuron with both, one hides the other in their common denominator (of 400
+        neurons the indices correlated by -0.23, of those with both by -0.62). "shared pool": one
         strength is that of both, and there are only types with both or neither.
     phases : float or sequence of float, optional
         Phases of Gabors are drawn of these, radians. By default all are as likely.
@@ -259,11 +259,11 @@ def simulate_cortex(
 
     Notes
     -----
-    Within 5 %, envelopes have a sigma of 2.3 pixels and frequencies are 0.18 cycles per pixel.
-    Suppression, of those that have it, is 3 to 20, cross-inhibition 1.5 to 8, and if they are one
+    Within 5 %, envelopes have a sigma of 2.2 pixels and frequencies are 0.12 cycles per pixel.
+    Suppression, of those that have it, is 3 to 40, cross-inhibition 1 to 16, and if they are one
     2 to 12, all log-uniform. With Gabors of contrast 2, suppression indices (12) are then 0.3 to
-    0.7, plaid indices (14) 0.6 to 0.9 and, of suppressed neurons, 0.2 to 0.7; with a shared pool
-    0.2 to 0.6 and 0.5 to 0.7. All others are 0.
+    0.8, plaid indices (14) 0.5 to 0.95, and in neurons with both 0.15 to 0.75 and 0.1 to 0.75; with
+    a shared pool 0.1 to 0.6 and 0.4 to 0.7. All others are about 0.
 
     Examples
     --------
