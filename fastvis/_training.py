@@ -203,7 +203,11 @@ def train(
             trainer = _default_trainer(max_steps, checkpoints, progress, callback)
         with _keeping_interrupts(trainer):
             trainer.fit(training, ckpt_path=resume_from, weights_only=True)
-            at_limit = 0 <= trainer.max_steps <= training.global_step
+            limits = (
+                (trainer.max_steps, training.global_step),
+                (trainer.max_epochs, trainer.current_epoch),  # a user's may have
+            )
+            at_limit = any(most is not None and 0 <= most <= n for most, n in limits)
             history = training.progress["history"]
             if at_limit and (not history or history[-1][0] < training.global_step):
                 trainer.validate(training, verbose=False)

@@ -84,7 +84,7 @@ for row, (coupling, cortex, values, found) in zip(axes, panels):
             ax.scatter(x, y, s=9, color=color, label=label, linewidths=0)
         p = atlas_figures.p_value(found.p[i, j])
         ax.set(xlabel=names[i], ylabel=names[j], title=f"r = {found.r[i, j]:.2f} (p {p})")
-    row[0].annotate(coupling, (0.03, 0.97), xycoords="axes fraction", va="top", weight="bold")
+    row[0].annotate(coupling, (0.97, 0.97), xycoords="axes fraction", ha="right", va="top")
 axes[0, 2].legend(loc="lower left", bbox_to_anchor=(0, 1.08), ncols=2)
 finish(figure, "fig4_coupling", args)
 

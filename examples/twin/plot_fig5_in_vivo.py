@@ -24,7 +24,6 @@ import numpy as np
 from twin_figures import arguments, finish, grid_of, table, twin
 
 from fastvis.twin import (
-    Gabors,
     atlas_figures,
     compare_tuning,
     greedy_gabors,
@@ -40,13 +39,8 @@ N_GABORS, N_TRIALS, LEAST_ORACLE = 20, 10, 0.2
 args = arguments()
 recording, model, atlas = twin(args)
 cortex, size = recording.truth, atlas.size
-grid, rng = grid_of(args, recording), np.random.default_rng(args.seed)
-shapes, turns = grid.shapes(), grid.orientations()
-shape, turn = (x.ravel() for x in np.mgrid[: len(shapes["phase"]), : len(turns)])
-middle = np.tile((np.array(size) - 1) / 2, (len(shape), 1))
-shown = Gabors(
-    middle, orientation=turns[turn], **{name: value[shape] for name, value in shapes.items()}
-)
+rng = np.random.default_rng(args.seed)
+shown = grid_of(args, recording).in_the_middle()
 ask, optimal = Responder(model), atlas["gabors"]["neuron_responses"]
 responses = ask(shown.images(size))
 chosen = greedy_gabors(responses, optimal, N_GABORS)

@@ -347,11 +347,7 @@ def _comparisons(model, gabors, dogs, images, scores, norms, size):
 
 def _center(model, grid, optimal):
     """Gabors in the middle of the image, which drive many neurons (Fig. 5D and E)."""
-    shapes, turns = grid.shapes(), grid.orientations()
-    shape, turn = (x.ravel() for x in np.mgrid[: len(shapes["phase"]), : len(turns)])
-    centers = np.tile((np.array(grid.size) - 1) / 2, (len(shape), 1))
-    values = {name: value[shape] for name, value in shapes.items()}
-    shown = Gabors(centers, orientation=turns[turn], **values)
+    shown = grid.in_the_middle()
     responder = Responder(model)
     step = responder.batch_size
     responses = np.concatenate(

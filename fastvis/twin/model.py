@@ -98,6 +98,7 @@ class EncodingModel(BaseEstimator):
     steps_, losses_, learning_rates_ : ndarray, (n_validations,)
         The losses are Poisson's, without penalties.
     stopped_by_ : {"schedule", "max_steps", "callback", "interrupted", "diverged"}
+        "max_steps" also by a trainer's ``max_epochs``.
 
     References
     ----------

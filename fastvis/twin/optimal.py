@@ -102,6 +102,14 @@ class GaborGrid(_Grid):
             sigma=self.sigmas, frequency=self.frequencies, contrast=self.contrasts, phase=phases
         )
 
+    def in_the_middle(self):
+        """All shapes in all orientations, in the middle of the image: `Gabors`."""
+        turns, shapes = self.orientations(), self.shapes()
+        n_shapes = len(shapes["phase"])
+        values = {name: np.repeat(value, len(turns)) for name, value in shapes.items()}
+        center = np.tile((np.array(self.size) - 1) / 2, (n_shapes * len(turns), 1))
+        return Gabors(center, orientation=np.tile(turns, n_shapes), **values)
+
     def mirrored(self):
         """For each shape, the one that it is after half a turn, (K,)."""
         numbers = np.arange(len(self.shapes()["phase"])).reshape(-1, self.n_phases)

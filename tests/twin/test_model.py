@@ -344,13 +344,14 @@ class TestTraining:
         assert model.steps_.tolist() == [2, 3]
         assert mean_loss(model, [recording]) == pytest.approx(model.losses_.min(), rel=1e-5)
 
-    def test_trainer_of_the_user(self, recording):
+    @pytest.mark.parametrize("limit", [{"max_steps": 4}, {"max_epochs": 2}])
+    def test_trainer_of_the_user(self, recording, limit):
         """It validates before the first step, which must not count."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer = lightning.Trainer(
-                max_steps=4, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                enable_model_summary=False, accelerator="cpu",
+                logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                enable_model_summary=False, accelerator="cpu", **limit,
             )  # fmt: skip
             theirs = EncodingModel(tiny_core(), **TINY).fit(recording, trainer=trainer)
         ours = EncodingModel(tiny_core(), **TINY).fit(recording, max_steps=4)

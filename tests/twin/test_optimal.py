@@ -97,6 +97,18 @@ def test_dogs_are_found():
     np.testing.assert_array_equal(ours.stimuli.center, brute.stimuli.center)
 
 
+def test_all_shapes_and_orientations_in_the_middle():
+    small = grid()
+    middle = small.in_the_middle()
+    assert len(middle) == 2 * 2 * 2 * 4 * 4 == len(small) // (7 * 9)
+    assert (middle.center == [9, 10]).all()
+    rows = np.stack([getattr(middle, name) for name in middle.names()], 1)
+    assert len(np.unique(rows, axis=0)) == len(middle)
+    np.testing.assert_array_equal(np.unique(middle.orientation), small.orientations())
+    for name, values in small.shapes().items():
+        np.testing.assert_array_equal(np.unique(getattr(middle, name)), np.unique(values))
+
+
 def near(filters):
     """Neurons that respond most to the picture that is their filter."""
     squares = np.square(filters).sum((1, 2))
