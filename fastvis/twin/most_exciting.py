@@ -20,7 +20,7 @@ from ..readouts.arguments import check_labels
 from .core import LAPLACIAN
 from .hermite import hermite_basis, rotate_coefficients
 from .receptive_fields import ReceptiveFields, inside
-from .responding import Responder
+from .responding import Responder, check_responses
 
 NORM = 12.0  # L2, in units of z-scored luminance
 TINY = 1e-12
@@ -220,14 +220,17 @@ def meis(
             for rows in _bar(chunks, progress, "batch")
         )
     images = np.empty((len(neurons), *fields.size), np.float32)
-    n_iter = np.empty(len(neurons), int)
-    for rows, (part, steps) in zip(chunks, found):
-        images[rows], n_iter[rows] = part, steps
-    return MEIs(images, Responder(fields.module).own(images, neurons), neurons, n_iter)
+    responses, n_iter = np.empty(len(neurons)), np.empty(len(neurons), int)
+    for rows, of_rows in zip(chunks, found):
+        images[rows], responses[rows], n_iter[rows] = of_rows
+    others = np.flatnonzero(~fields.complete[neurons])
+    if len(others):
+        responses[others] = Responder(fields.module).own(images[others], neurons[others])
+    return MEIs(images, responses, neurons, n_iter)
 
 
 def _search(view, climb, n_starts, seed):
-    """The best of each neuron's starts: images (n, H, W), and iterations (n,)."""
+    """The best of each neuron's starts: images (n, H, W), responses and iterations (n,)."""
     noise = np.stack([
         np.random.default_rng([seed, n]).standard_normal((n_starts, *view.shape), np.float32)
         for n in view.neurons
@@ -238,7 +241,11 @@ def _search(view, climb, n_starts, seed):
         view, torch.from_numpy(noise).to(view.like).flatten(0, 1), which
     )
     best = values.reshape(n, n_starts).argmax(1) + n_starts * torch.arange(n).to(which)
-    return view.images(patches[best].float().cpu().numpy()), n_iter[best].cpu().numpy()
+    with torch.no_grad():
+        responses = view.respond(patches[best], which[best])
+    responses = check_responses(responses[:, None].cpu().numpy(), n)[:, 0]
+    images = view.images(patches[best].float().cpu().numpy())
+    return images, responses, n_iter[best].cpu().numpy()
 
 
 # Recipes: patches (m, h, w) of indices ``which`` (m,), their objectives (m,), iterations (m,)

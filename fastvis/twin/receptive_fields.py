@@ -87,6 +87,8 @@ class ReceptiveFields:
     n_neurons : int
     reach : int or None
         Side of what a feature of our core depends on.
+    complete : ndarray of bool, (n_neurons,)
+        Whether patches, on an image that is 0 elsewhere, say all that a neuron responds to.
 
     Raises
     ------
@@ -121,7 +123,9 @@ class ReceptiveFields:
         self.size = self._check_size(getattr(model, "image_size_", None), size, is_ours)
         self.n_neurons = Responder(self.module).n_neurons(self.size)
         self.like = next(self.module.parameters(), torch.zeros(())).detach().flatten()[:0]
-        self._windows = _windows(self._places()) if is_ours and crop else None
+        self._windows, self.complete = None, np.ones(self.n_neurons, bool)
+        if is_ours and crop:
+            *self._windows, self.complete = _windows(self._places())
 
     def _check_size(self, own, size, is_ours):
         if is_ours:
@@ -265,10 +269,11 @@ def _windows(places):
     Returns
     -------
     corners, sides : ndarray of int, (n_neurons, 2)
+    complete : ndarray of bool, (n_neurons,)
+        Whether no weight is outside.
     """
-    weights = places.double().cpu().numpy()
-    most = weights.max((1, 2), keepdims=True)
-    weights = np.where(weights >= LEAST_WEIGHT * most, weights, 0.0)
+    every = places.double().cpu().numpy()
+    weights = np.where(every >= LEAST_WEIGHT * every.max((1, 2), keepdims=True), every, 0.0)
     sums = np.pad(weights.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))  # of all before a place
     height, width = weights.shape[1:]
     corners, sides = np.zeros((2, len(weights), 2), int)
@@ -284,4 +289,8 @@ def _windows(places):
         todo = todo[~enough]
         if not len(todo):
             break
-    return corners, sides
+    complete = [
+        np.count_nonzero(every[n, y : y + h, x : x + w]) == np.count_nonzero(every[n])
+        for n, ((y, x), (h, w)) in enumerate(zip(corners, sides))
+    ]
+    return corners, sides, np.array(complete)

@@ -72,7 +72,7 @@ class Responder:
         return self(np.zeros((1, *size), np.float32)).shape[1]
 
     def _ask_callable(self, images):
-        return _check(self.model(images), len(images))
+        return check_responses(self.model(images), len(images))
 
     def _ask_module(self, images):
         import torch
@@ -80,7 +80,7 @@ class Responder:
         first = next(self.module.parameters(), torch.zeros(()))
         with evaluating(self.module), torch.no_grad():
             responses = self.module(torch.from_numpy(images)[:, None].to(first))
-        return _check(responses.double().cpu().numpy(), len(images))
+        return check_responses(responses.double().cpu().numpy(), len(images))
 
 
 def as_module(model):
@@ -101,7 +101,8 @@ def evaluating(module):
             part.training = mode
 
 
-def _check(responses, n):
+def check_responses(responses, n):
+    """What a model returned for n images, as float64."""
     responses = np.asarray(responses)
     if responses.dtype.kind not in "fiub":
         raise TypeError(f"model must return numbers; got dtype {responses.dtype}.")

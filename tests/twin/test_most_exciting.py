@@ -20,6 +20,7 @@ from fastvis.twin import (
 from fastvis.twin.model import EncodingNetwork
 from fastvis.twin.most_exciting import _blurred, _Whitening, cluster_meis, meis
 from fastvis.twin.receptive_fields import ReceptiveFields
+from fastvis.twin.responding import Responder
 
 SIZE = 16, 20
 CORE = dict(kernel_sizes=(5, 3, 3), n_features=2, n_orientations=4)  # sees 9 x 9
@@ -336,6 +337,30 @@ def test_windows_leave_haze_out_and_are_of_each_neuron():
     assert fields.view([0]).shape == (11, 11)
     assert fields.view([1]).shape == (17, 17)
     assert len(fields.chunks(np.arange(2), 1)) == 2
+    assert fields.complete.tolist() == [False, True]
+    assert ReceptiveFields(network, crop=False).complete.all()
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_responses_are_those_of_the_whole_model(crop):
+    """Also to what lies in the haze, which an image is not made for."""
+    network = make_network([(8, 9), (3, 2), (8, 9)])
+    with torch.no_grad():
+        mask = network.readouts[0].masks[0]
+        mask += 0.009 * mask.max()
+    found = meis(network, [2, 0, 1], crop=crop, n_starts=2, max_iter=5, rng=0)
+    own = Responder(network).own(found.images, found.neurons)
+    np.testing.assert_allclose(found.responses, own, rtol=1e-5)
+
+
+def test_responses_that_are_not_finite():
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 2))
+    module[1].weight.data[1] = torch.inf  # of a blank image NaN, of one neuron
+    with pytest.raises(ValueError, match="model must return finite responses"):
+        meis(module, 1, size=(4, 5), n_starts=1, max_iter=2, rng=0)
+    module[1].weight.data[1] = 1e38  # a blank image gets its bias
+    with pytest.raises(ValueError, match="model must return finite responses"):
+        meis(module, 1, size=(4, 5), n_starts=1, max_iter=2, norm=1e3, rng=0)
 
 
 def test_images_by_patches_are_as_good_as_whole_ones():
