@@ -109,7 +109,7 @@ static INLINE void FN(leaf_block)(const long long kind, Py_ssize_t n, const doub
             FN(root_of)(&r);
             e = -r;
             FN(exp_of)(&e);
-            value[v] = e * (r + 1.0 + r * r / 3.0);
+            value[v] = e * (r + 1.0 + r * r * (1.0 / 3.0));
             slope[v] = e * (r + 1.0) * (-5.0 / 6.0);
         }
     }
