@@ -1,10 +1,13 @@
 """The block-tridiagonal kernels against closed forms, and what they refuse."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from fastvis._kernels import blocktri, threads
-from fastvis._kernels.blocktri import reference
+from fastvis._kernels.blocktri import _cpu, reference
 
 from .cases.blocktri import inputs
 
@@ -49,6 +52,40 @@ def test_draws_have_the_covariance(rng):
     np.testing.assert_allclose(x @ x.mT, covariance, atol=1e-13 * np.abs(covariance).max())
     y = blocktri.substitute(*factor, units).reshape(3, 20, 20)
     np.testing.assert_allclose(y, x.mT, atol=1e-13)
+
+
+@pytest.mark.parametrize("level", range(_cpu.BEST_LEVEL + 1))
+@pytest.mark.parametrize("m", [1, 3, 12, 50, 128, 129])
+def test_blocks_of_all_sizes(rng, monkeypatch, m, level):
+    """With vectors of all widths, and beyond 128 by a BLAS; the last bits differ."""
+    names = "factorize", "inverse_blocks", "inverse_blocks_derivative"
+    at_level = {name: partial(getattr(_cpu, name), level=level) for name in names}
+    monkeypatch.setattr(blocktri, "_cpu", SimpleNamespace(**{**vars(_cpu), **at_level}))
+    diagonal, lower = problem(rng, n=2, n_blocks=3, m=m)
+    dense = reference.dense(diagonal, lower)
+    inverse = np.linalg.inv(dense).reshape(2, 3, m, 3, m)
+    factor = blocktri.factorize(diagonal, lower)
+    for i in range(3):
+        assert np.array_equal(factor[0][:, i], np.tril(factor[0][:, i]))
+    c = np.linalg.cholesky(dense).reshape(2, 3, m, 3, m)
+    s = blocktri.inverse_blocks(*factor)
+    gradients = [rng.normal(size=a.shape) for a in factor]
+    for x in (c, inverse):
+        x_diagonal = x[:, range(3), :, range(3)].transpose(1, 0, 2, 3)
+        x_lower = x[:, range(1, 3), :, range(2)].transpose(1, 0, 2, 3)
+        ours = factor if x is c else s
+        scale = 1e-12 * np.abs(x).max()
+        np.testing.assert_allclose(ours[0], x_diagonal, atol=scale)
+        np.testing.assert_allclose(ours[1], x_lower, atol=scale)
+    vjp = blocktri.inverse_blocks_vjp(*factor, s[0], *gradients)
+    step = [1e-6 * rng.normal(size=a.shape) for a in (diagonal, lower)]
+    step[0] += step[0].mT
+    ends = [
+        blocktri.inverse_blocks(*blocktri.factorize(diagonal + t * step[0], lower + t * step[1]))
+        for t in (-1, 1)
+    ]
+    change = sum((g * (b - a)).sum() for g, a, b in zip(gradients, *ends)) / 2
+    assert sum((g * d).sum() for g, d in zip(vjp, step)) == pytest.approx(change, rel=1e-5)
 
 
 def test_the_inverse_is_symmetric_to_the_last_bit(rng):

@@ -11,7 +11,7 @@
         -> multiply
 
     reference.py    the definitions, by dense matrices
-    _cpu.pyx        the kernels, over BLAS and LAPACK
+    _cpu.pyx        the kernels, over BLAS and LAPACK, and our own solutions (solves.h)
 
 The cost is linear in L. Arrays are float64 and C-contiguous, batches have the same leading
 dimensions, right-hand sides are (..., L, M, K). Threads share the items of a batch; a single

@@ -2,89 +2,24 @@
 
    A path is a column: what a panel has of M inducing points is (M, STRIDE), of which as many columns
    count as the panel is wide, a multiple of PANEL. So all sums over inducing points run over
-   vectors of neighboring paths. Triangles are lower, (M, M) in C's order; of them, and of gradients
-   by them, nothing above the diagonal is read or of use.
+   vectors of neighboring paths. Of triangles (triangles.h), and of gradients by them, nothing above
+   the diagonal is read or of use.
 */
 
 #include "covariance/covariance.h"
 #include "panels.h"
-
-#define EACH_VECTOR(v) for (int v = 0; v < VECTORS; v++)
-
-/* Rows i to i + ROWS, of m, of a product: `block`, of which the first sum is that of row i. */
-static INLINE void FN(product_rows)(Py_ssize_t i, Py_ssize_t m, Py_ssize_t n, const REAL *a,
-                                    Py_ssize_t step_p, Py_ssize_t step_r, const REAL *b,
-                                    VEC sums[ROWS][VECTORS])
-{
-    if (i + ROWS <= m) {
-        FN(block)(n, a + i * step_r, step_p, step_r, b, STRIDE, sums);
-    } else if (m >= ROWS) { /* the last ROWS, some for the second time */
-        VEC last[ROWS][VECTORS];
-        const Py_ssize_t first = m - ROWS;
-        FN(block)(n, a + first * step_r, step_p, step_r, b, STRIDE, last);
-        memcpy(sums, last[i - first], (m - i) * sizeof(last[0]));
-    } else {
-        for (Py_ssize_t r = i; r < m; r++) {
-            EACH_VECTOR(v) {
-                VEC s = {0}, c;
-                for (Py_ssize_t p = 0; p < n; p++) {
-                    c = AT(b + p * STRIDE + v * LANES);
-                    s += c * a[p * step_p + r * step_r];
-                }
-                sums[r - i][v] = s;
-            }
-        }
-    }
-}
+#include "triangles.h"
 
 /* b = L^-1 b. */
 static TARGET void FN(solve)(Py_ssize_t m, Py_ssize_t width, const REAL *l, REAL *b)
 {
-    for (Py_ssize_t at = 0; at < width; at += PANEL) {
-        REAL *columns = b + at;
-        for (Py_ssize_t i = 0; i < m; i += ROWS) {
-            VEC sums[ROWS][VECTORS], x[ROWS][VECTORS];
-            const Py_ssize_t n_rows = m - i < ROWS ? m - i : ROWS;
-            FN(product_rows)(i, m, i, l, 1, m, columns, sums);
-            for (Py_ssize_t r = 0; r < n_rows; r++) {
-                const REAL *row = l + (i + r) * m + i, inverse = 1 / row[r];
-                EACH_VECTOR(v) {
-                    REAL *target = columns + (i + r) * STRIDE + v * LANES;
-                    x[r][v] = AT(target);
-                    x[r][v] -= sums[r][v];
-                    for (Py_ssize_t q = 0; q < r; q++)
-                        x[r][v] -= x[q][v] * row[q];
-                    x[r][v] *= inverse;
-                    AT(target) = x[r][v];
-                }
-            }
-        }
-    }
+    FN(solve_panel)(m, width, l, b, STRIDE);
 }
 
 /* b = L^-T b. */
 static TARGET void FN(solve_transposed)(Py_ssize_t m, Py_ssize_t width, const REAL *l, REAL *b)
 {
-    for (Py_ssize_t at = 0; at < width; at += PANEL) {
-        REAL *columns = b + at;
-        for (Py_ssize_t i = (m - 1) / ROWS * ROWS; i >= 0; i -= ROWS) {
-            VEC sums[ROWS][VECTORS], x[ROWS][VECTORS];
-            const Py_ssize_t n_rows = m - i < ROWS ? m - i : ROWS, below = i + n_rows;
-            FN(product_rows)(i, m, m - below, l + below * m, m, 1, columns + below * STRIDE, sums);
-            for (Py_ssize_t r = n_rows - 1; r >= 0; r--) {
-                const REAL inverse = 1 / l[(i + r) * m + i + r];
-                EACH_VECTOR(v) {
-                    REAL *target = columns + (i + r) * STRIDE + v * LANES;
-                    x[r][v] = AT(target);
-                    x[r][v] -= sums[r][v];
-                    for (Py_ssize_t q = r + 1; q < n_rows; q++)
-                        x[r][v] -= x[q][v] * l[(i + q) * m + i + r];
-                    x[r][v] *= inverse;
-                    AT(target) = x[r][v];
-                }
-            }
-        }
-    }
+    FN(solve_panel_transposed)(m, width, l, b, STRIDE);
 }
 
 /* out = L^T b. */
@@ -95,7 +30,8 @@ static TARGET void FN(multiply_transposed)(Py_ssize_t m, Py_ssize_t width, const
         for (Py_ssize_t i = 0; i < m; i += ROWS) {
             VEC sums[ROWS][VECTORS], c;
             const Py_ssize_t n_rows = m - i < ROWS ? m - i : ROWS, below = i + n_rows;
-            FN(product_rows)(i, m, m - below, l + below * m, m, 1, b + at + below * STRIDE, sums);
+            FN(product_rows)(i, m, m - below, l + below * m, m, 1, b + at + below * STRIDE, STRIDE,
+                             sums);
             for (Py_ssize_t r = 0; r < n_rows; r++) {
                 EACH_VECTOR(v) {
                     for (Py_ssize_t q = r; q < n_rows; q++) {
@@ -117,7 +53,7 @@ static TARGET void FN(add_multiplied)(Py_ssize_t m, Py_ssize_t width, const REAL
         for (Py_ssize_t i = 0; i < m; i += ROWS) {
             VEC sums[ROWS][VECTORS], c;
             const Py_ssize_t n_rows = m - i < ROWS ? m - i : ROWS;
-            FN(product_rows)(i, m, i, l, 1, m, b + at, sums);
+            FN(product_rows)(i, m, i, l, 1, m, b + at, STRIDE, sums);
             for (Py_ssize_t r = 0; r < n_rows; r++) {
                 EACH_VECTOR(v) {
                     REAL *target = out + at + (i + r) * STRIDE + v * LANES;
@@ -143,7 +79,7 @@ static TARGET void FN(product)(Py_ssize_t m, Py_ssize_t n, Py_ssize_t width, con
         for (Py_ssize_t i = 0; i < m; i += ROWS) {
             VEC sums[ROWS][VECTORS], c = {0};
             const Py_ssize_t n_rows = m - i < ROWS ? m - i : ROWS;
-            FN(product_rows)(i, m, n, a, step_j, step_i, b + at, sums);
+            FN(product_rows)(i, m, n, a, step_j, step_i, b + at, STRIDE, sums);
             for (Py_ssize_t r = 0; r < n_rows; r++) {
                 EACH_VECTOR(v) {
                     REAL *target = out + at + (i + r) * STRIDE + v * LANES;
