@@ -5,7 +5,6 @@ from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 
 from fastvis.twin import (
-    GaborGrid,
     cross_orientation_inhibition,
     optimal_gabors,
     orientation_tuning,
@@ -84,22 +83,16 @@ def report(numbers):
         "|---|--:|--:|",
         f"| correlation to average, of its ceiling | {numbers['share_of_ceiling']:.3f} | 0.8 |",
         f"| clusters against types, adjusted Rand index | {numbers['rand_index']:.3f} | 0.8 |",
-        "| preferred orientation within 10 degrees | "
-        f"{numbers['within_10_degrees']:.1%} | 90 % |",
+        f"| preferred orientation within 10 degrees | {numbers['within_10_degrees']:.1%} | 90 % |",
     ]
     for name in INDICES:
-        found = numbers[name]
+        found, label = numbers[name], name.replace("_", " ")
+        if not found["types"]:
+            lines.append(f"| {label}, varies in no type; over all neurons | {found['all']:.3f} | |")
+            continue
         lines.append(
-            f"| {name.replace('_', ' ')}, rank correlation with the true index, {found['n']} "
-            f"neurons of {len(found['types'])} types ({found['all']:.2f} over all) | "
+            f"| {label}, rank correlation with the true index, {found['n']} neurons of "
+            f"{len(found['types'])} types ({found['all']:.2f} over all) | "
             f"{found['rank_correlation']:.3f} | 0.8 |"
         )
     return "\n".join(lines)
-
-
-def coarse_grid(size):
-    """Of Gabors, about those that simulated neurons prefer; in all places."""
-    return GaborGrid(
-        size, sigmas=[1.5, 2.0, 2.5, 3.2], frequencies=[0.1, 0.14, 0.18, 0.22], contrasts=[2.0],
-        n_phases=8, n_orientations=12,
-    )  # fmt: skip
