@@ -8,7 +8,9 @@ from safetensors.torch import save_file
 
 from ._files import replacing
 
-_DAMAGE = SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError
+_DAMAGE = (
+    SafetensorError, LookupError, AttributeError, TypeError, ValueError, RuntimeError, OSError
+)  # fmt: skip
 
 
 def write_model(path, tensors, config):

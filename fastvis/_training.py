@@ -201,13 +201,14 @@ def train(
     with _quiet():
         if trainer is None:
             trainer = _default_trainer(max_steps, checkpoints, progress, callback)
+        elif _is_at_limit(trainer):
+            raise ValueError(
+                "trainer must have steps left; it has made its max_steps or max_epochs. Pass a new "
+                "one."
+            )
         with _keeping_interrupts(trainer):
             trainer.fit(training, ckpt_path=resume_from, weights_only=True)
-            limits = (
-                (trainer.max_steps, training.global_step),
-                (trainer.max_epochs, trainer.current_epoch),  # a user's may have
-            )
-            at_limit = any(most is not None and 0 <= most <= n for most, n in limits)
+            at_limit = _is_at_limit(trainer)
             history = training.progress["history"]
             if at_limit and (not history or history[-1][0] < training.global_step):
                 trainer.validate(training, verbose=False)
@@ -219,6 +220,14 @@ def train(
     if at_limit:
         return "max_steps"
     return "callback" if training.progress["drops"] < training.schedule.n_drops else "schedule"
+
+
+def _is_at_limit(trainer):
+    limits = (
+        (trainer.max_steps, trainer.global_step),
+        (trainer.max_epochs, trainer.current_epoch),  # a user's may have some
+    )
+    return any(most is not None and 0 <= most <= n for most, n in limits)
 
 
 def _check_checkpoint(path, training):

@@ -55,7 +55,7 @@ PYTHON
 }
 
 set -m # a process group of its own, to be ended as one
-other_legs >"$scratch/other.log" 2>&1 &
+other_legs </dev/null >"$scratch/other.log" 2>&1 &
 set +m
 trap 'kill -- -$! 2>/dev/null || true; rm -rf "$scratch"' EXIT
 

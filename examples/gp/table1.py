@@ -4,8 +4,9 @@ Table 1: how uncertain layers stay
 
 'Compositional uncertainty in deep Gaussian processes', Table 1: lower bounds on the evidence, and
 the variance of both layers at 0, of one data set with several posteriors. What must be seen: with
-the factorized posterior (DSVI) layers collapse; those that couple layers keep variances that are
-larger by orders of magnitude, at no lower a bound.
+the factorized posterior (DSVI) layers collapse; those that couple layers keep the first one's
+variance larger by one order of magnitude (chain, joint) or more than two (locations), at bounds
+above the paper's. Measured: benchmarks/results/gp.md.
 
     python examples/gp/table1.py --steps 1000                                # a minute
     python examples/gp/table1.py --full --folder results                     # ten seeds, resumed

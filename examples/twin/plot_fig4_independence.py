@@ -16,8 +16,8 @@ and where both are strong each hides the other.
 
 Measured (--full, 400 neurons): suppression and plaid index, r = .99 with one pool; -.23 (p 3e-6)
 with independent strengths, and -.62 among neurons that have both. Phase invariance with either,
--.02 to -.01 everywhere. Eight and four combinations. Of the twin: four combinations among four
-Gabor-like clusters.
+-.02 to -.01 (of neurons that have both, -.12 to .04). Eight and four combinations. Of the twin:
+four combinations among four Gabor-like clusters.
 """
 
 # %%

@@ -9,8 +9,8 @@ with each neuron's optimal Gabor in the model, are compared with those of the ne
 
 What must be seen: rank correlations of at least 0.8, of neurons predicted to 0.6 of their ceiling.
 
-Measured (--full): of 80 neurons, predicted to .98 of their ceiling, orientation .93 (indices from .23
-to .67), phase invariance .98 (from .23 to 1.00).
+Measured (--full): of 80 neurons, predicted to .98 of their ceiling, orientation .93 (indices from
+.23 to .67), phase invariance .98 (from .23 to 1.00).
 """
 
 from dataclasses import replace

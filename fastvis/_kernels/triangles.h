@@ -2,7 +2,7 @@
 
    Right-hand sides are columns of b (m, stride), of which ``width`` count, a multiple of PANEL: all
    sums run over vectors of neighboring ones. Triangles are (m, m) in C's order; nothing above the
-   diagonal is read. With blocks of 50 x 50 this takes a third of the time of a BLAS, which packs its
+   diagonal is used. With blocks of 50 x 50 this takes a third of the time of a BLAS, which packs its
    arguments anew each time.
 */
 

@@ -50,6 +50,17 @@ class EncodingNetwork(nn.Module):
         return [functional.softplus(r(x)) for r, x in zip(self.readouts, features)]
 
 
+def is_plain(module):
+    """Whether a module computes what is written here and in `core` and `readout`, and no more."""
+    return (
+        type(module) is EncodingNetwork
+        and type(module.core) is RotationEquivariantCore
+        and module.core.channels == 1
+        and all(type(readout) in READOUTS.values() for readout in module.readouts)
+        and not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    )
+
+
 class EncodingModel(BaseEstimator):
     """A convolutional core, shared by all neurons, and what each neuron reads of its features.
 

@@ -243,7 +243,7 @@ def _search(view, climb, n_starts, seed):
     best = values.reshape(n, n_starts).argmax(1) + n_starts * torch.arange(n).to(which)
     with torch.no_grad():
         responses = view.respond(patches[best], which[best])
-    responses = check_responses(responses[:, None].cpu().numpy(), n)[:, 0]
+    responses = check_responses(responses[:, None].double().cpu().numpy(), n)[:, 0]
     images = view.images(patches[best].float().cpu().numpy())
     return images, responses, n_iter[best].cpu().numpy()
 

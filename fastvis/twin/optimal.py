@@ -504,11 +504,9 @@ def _moving_features(model, size):
     module = as_module(model)
     if module is None:
         return None
-    from .core import RotationEquivariantCore
-    from .model import EncodingNetwork
+    from .model import is_plain
 
-    ours = isinstance(module, EncodingNetwork) and isinstance(module.core, RotationEquivariantCore)
-    if not ours:
+    if not is_plain(module):
         return None
     with evaluating(module):
         return _MovingFeatures(module, size)

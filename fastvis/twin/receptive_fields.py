@@ -15,9 +15,7 @@ import torch
 from torch.nn import functional
 
 from .._validation import check_size
-from .core import RotationEquivariantCore
-from .model import EncodingNetwork
-from .readout import READOUTS
+from .model import is_plain
 from .responding import Responder, as_module, evaluating
 
 LEAST_WEIGHT = 0.01  # of a place, in units of a neuron's largest: others do not make its window
@@ -118,7 +116,7 @@ class ReceptiveFields:
             )
         if not isinstance(crop, bool):
             raise TypeError(f"crop must be True or False; got {crop!r}.")
-        is_ours = _is_ours(self.module)
+        is_ours = is_plain(self.module)
         self.reach = self.module.core.receptive_field if is_ours else None
         self.size = self._check_size(getattr(model, "image_size_", None), size, is_ours)
         self.n_neurons = Responder(self.module).n_neurons(self.size)
@@ -249,16 +247,6 @@ def _centered(x, shape):
     """The middle (..., h, w) of x (..., H, W)."""
     top, left = ((x.shape[i - 2] - shape[i]) // 2 for i in (0, 1))
     return x[..., top : top + shape[0], left : left + shape[1]]
-
-
-def _is_ours(module):
-    """Whether all that is known of the core and of the readouts is there."""
-    return (
-        isinstance(module, EncodingNetwork)
-        and isinstance(module.core, RotationEquivariantCore)
-        and module.core.channels == 1
-        and all(isinstance(readout, tuple(READOUTS.values())) for readout in module.readouts)
-    )
 
 
 def _windows(places):

@@ -358,6 +358,8 @@ class TestTraining:
         assert theirs.stopped_by_ == "max_steps"
         assert theirs.steps_.tolist() == [2, 4]
         assert_same_weights(theirs, ours)
+        with pytest.raises(ValueError, match="trainer must have steps left"):
+            EncodingModel(tiny_core(), **TINY).fit(recording, trainer=trainer)
 
     def test_divergence_keeps_the_best_weights(self, recording, tmp_path):
         self.fitted(recording, max_steps=2, checkpoints=tmp_path)

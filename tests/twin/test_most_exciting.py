@@ -11,6 +11,7 @@ from torch.nn import functional
 from fastvis.twin import (
     EncodingModel,
     FactorizedReadout,
+    GaborGrid,
     GaussianReadout,
     RotationEquivariantCore,
     gabor,
@@ -19,6 +20,7 @@ from fastvis.twin import (
 )
 from fastvis.twin.model import EncodingNetwork
 from fastvis.twin.most_exciting import _blurred, _Whitening, cluster_meis, meis
+from fastvis.twin.optimal import search
 from fastvis.twin.receptive_fields import ReceptiveFields
 from fastvis.twin.responding import Responder
 
@@ -353,6 +355,37 @@ def test_responses_are_those_of_the_whole_model(crop):
     np.testing.assert_allclose(found.responses, own, rtol=1e-5)
 
 
+@pytest.mark.parametrize("how", ["subclass", "hook"])
+def test_what_a_user_adds_to_our_network_counts(how):
+    """Patches know only of our own formulas."""
+    network = make_network([(8, 9), (3, 2)])
+    if how == "hook":
+        network.register_forward_hook(lambda module, images, responses: 2 * responses)
+    else:
+
+        class Louder(EncodingNetwork):
+            def forward(self, images):
+                return 3 * super().forward(images)
+
+        network.__class__ = Louder
+    found = meis(network, size=SIZE, n_starts=1, max_iter=3, rng=0)
+    own = Responder(network).own(found.images, found.neurons)
+    np.testing.assert_allclose(found.responses, own, rtol=1e-5)
+    with pytest.raises(TypeError, match="RotationEquivariantCore for method='equivariant'"):
+        search(network, GaborGrid(SIZE, [1.0], [0.1], [1.0]), "equivariant")
+
+
+def test_responses_of_half_precision():
+    class Half(torch.nn.Sequential):
+        def forward(self, images):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return super().forward(images)
+
+    module = Half(torch.nn.Flatten(), torch.nn.Linear(20, 3))
+    found = meis(module, size=(4, 5), n_starts=1, max_iter=3, rng=0)
+    assert found.responses.dtype == np.float64
+
+
 def test_responses_that_are_not_finite():
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 2))
     module[1].weight.data[1] = torch.inf  # of a blank image NaN, of one neuron
@@ -416,7 +449,7 @@ def test_models_are_left_as_they_were():
     cluster_meis(network, [0, 0], INTERIOR, side=5, **options)
     network.readouts[0].register_forward_hook(_break_if_grad)
     with pytest.raises(RuntimeError, match="broken"):
-        meis(network, crop=False, **options)
+        meis(network, size=SIZE, **options)
     assert [m.training for m in network.modules()] == modes
     assert [p.requires_grad for p in network.parameters()] == learned
     assert all(p.grad is None for p in network.parameters())
